@@ -1,0 +1,20 @@
+"""A test-only node pack: tiny models of real families, and a node that keeps what it is given.
+
+Loaded by tests/comfy/conftest.py through ComfyUI's own loader; it is not part of what users install.
+"""
+
+from comfy_api.latest import ComfyExtension
+
+from .build import build_clip, build_model, build_vae, write_checkpoint
+from .toy_nodes import KEPT, ToyKeep, ToyModel
+
+__all__ = ["KEPT", "build_clip", "build_model", "build_vae", "write_checkpoint"]
+
+
+class ToyExtension(ComfyExtension):
+    async def get_node_list(self):
+        return [ToyModel, ToyKeep]
+
+
+async def comfy_entrypoint():
+    return ToyExtension()

@@ -1,0 +1,239 @@
+"""Tiny models of real families with seeded random weights, made of ComfyUI's own classes.
+
+Every tensor is created inside inference mode, because that is how ComfyUI's executor creates them and it is
+what makes autograd refuse them; `normal_weights=True` gives the same values as ordinary tensors, to compare
+gradients. The UNets keep the real block numbering at a tenth of the width, so block names, map sizes and the
+up path's skip shapes are the real ones.
+"""
+
+from pathlib import Path
+
+import comfy.latent_formats
+import comfy.model_base
+import comfy.model_management
+import comfy.model_patcher
+import comfy.sd
+import comfy.sd1_clip
+import comfy.sdxl_clip
+import comfy.supported_models
+import comfy.supported_models_base
+import comfy.taesd.taesd
+import comfy.text_encoders.sd2_clip
+import comfy.text_encoders.sd3_clip
+import torch
+
+DTYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16, "fp8": torch.float8_e4m3fn}
+WIDTH = 64  # of every toy text encoder
+
+_UNET = {
+    "image_size": 32,
+    "in_channels": 4,
+    "out_channels": 4,
+    "model_channels": 32,
+    "use_spatial_transformer": True,
+    "legacy": False,
+    "use_temporal_attention": False,
+    "adm_in_channels": None,
+    "disable_self_attentions": None,
+}
+_SD1_LAYOUT = {
+    "num_res_blocks": [2, 2, 2, 2],
+    "channel_mult": (1, 2, 2, 2),
+    "transformer_depth": [1, 1, 1, 1, 1, 1, 0, 0],
+    "transformer_depth_output": [1, 1, 1, 1, 1, 1, 1, 1, 1, 0, 0, 0],
+    "transformer_depth_middle": 1,
+}
+_SDXL_LAYOUT = {
+    "num_res_blocks": [2, 2, 2],
+    "channel_mult": (1, 2, 2),
+    "transformer_depth": [0, 0, 1, 1, 2, 2],
+    "transformer_depth_output": [0, 0, 0, 1, 1, 1, 2, 2, 2],
+    "transformer_depth_middle": 2,
+}
+_SDXL_ADM = WIDTH + 6 * 256  # pooled text and the six size numbers
+
+
+class ToySD15(comfy.supported_models.SD15):
+    unet_extra_config = {"num_heads": 2, "num_head_channels": -1}
+
+
+class ToySD21V(comfy.supported_models.SD20):
+    unet_extra_config = {"num_heads": -1, "num_head_channels": 16}
+
+    def model_type(self, state_dict, prefix=""):
+        return comfy.model_base.ModelType.V_PREDICTION
+
+
+class ToySDXL(comfy.supported_models.SDXL):
+    unet_extra_config = {"num_heads": -1, "num_head_channels": 16}
+
+
+_MMDIT = {
+    "input_size": None,
+    "patch_size": 2,
+    "in_channels": 16,
+    "out_channels": 16,
+    "depth": 3,  # hidden size is 64 per block of depth
+    "adm_in_channels": 2 * WIDTH,
+    "context_embedder_config": {
+        "target": "torch.nn.Linear",
+        "params": {"in_features": 4096, "out_features": 192},
+    },
+    "num_patches": 192 * 192,
+    "pos_embed_max_size": 192,
+    "pos_embed_scaling_factor": None,
+    "pos_embed_offset": None,
+}
+
+FAMILIES = {
+    "sd15": (ToySD15, _UNET | _SD1_LAYOUT | {"context_dim": WIDTH, "use_linear_in_transformer": False}),
+    "sd21_v": (ToySD21V, _UNET | _SD1_LAYOUT | {"context_dim": WIDTH, "use_linear_in_transformer": True}),
+    "sdxl": (
+        ToySDXL,
+        _UNET
+        | _SDXL_LAYOUT
+        | {
+            "context_dim": 2 * WIDTH,
+            "use_linear_in_transformer": True,
+            "num_classes": "sequential",
+            "adm_in_channels": _SDXL_ADM,
+        },
+    ),
+    "sd3": (comfy.supported_models.SD3, _MMDIT),
+}
+
+
+def random_values(module, seed):
+    """Random weights that keep activations near unit size: 1/sqrt(fan in), norms near one, small biases."""
+    generator = torch.Generator().manual_seed(seed)
+    values = {}
+    for name, p in module.named_parameters():
+        value = values[name] = torch.randn(p.shape, generator=generator)
+        if name.endswith("embedding.weight"):
+            pass  # unit size: tokens differ clearly from each other
+        elif p.ndim > 1:
+            value *= p[0].numel() ** -0.5
+        elif name.endswith("weight") or "scale" in name:
+            value.mul_(0.05).add_(1)
+        else:
+            value *= 0.05
+    return values
+
+
+def predict_noise(values, last_block):
+    """Makes an eps-predicting UNet answer its input plus a little of everything else, as trained ones begin.
+
+    A random prediction would leave the latent at the size of the first sigma. The input takes the outermost
+    skip: channels 0-3 carry it, 4-7 its negative, and silu(x) - silu(-x) = x undoes the last activation.
+    """
+    first, last = values["input_blocks.0.0.weight"], values["out.2.weight"]
+    skip = values[f"output_blocks.{last_block}.0.skip_connection.weight"]
+    first[:8] = skip[:8] = 0
+    last *= 0.1
+    for c in range(4):
+        first[c, c, 1, 1], first[c + 4, c, 1, 1] = 1, -1
+        last[c, c, 1, 1], last[c, c + 4, 1, 1] = 1, -1
+    for c in range(8):
+        skip[c, c - first.shape[0]] = 1
+    for name in ("0.out_layers.3.weight", "1.proj_out.weight"):
+        if f"output_blocks.{last_block}.{name}" in values:
+            values[f"output_blocks.{last_block}.{name}"][:8] *= 0.1
+
+
+def fill(module, seed, eps_unet=False):
+    values = random_values(module, seed)
+    if eps_unet:
+        predict_noise(values, len(module.output_blocks) - 1)
+    with torch.no_grad():
+        for name, p in module.named_parameters():
+            p.copy_(values[name])
+    return module.requires_grad_(False).eval()
+
+
+def build_model(family="sd15", seed=0, dtype="fp32", normal_weights=False, compute_dtype=torch.float32):
+    """A ModelPatcher as a loader returns it: weights stored as `dtype`, computed in `compute_dtype`."""
+    base, unet_config = FAMILIES[family]
+    with torch.inference_mode(not normal_weights):
+        config = base(unet_config)
+        storage = DTYPES[dtype]
+        config.set_inference_dtype(storage, None if storage == compute_dtype else compute_dtype)
+        model = config.get_model({}, "", device="cpu")
+        fill(model.diffusion_model, seed, eps_unet=model.model_type == comfy.model_base.ModelType.EPS)
+        return comfy.model_patcher.CoreModelPatcher(
+            model,
+            load_device=comfy.model_management.get_torch_device(),
+            offload_device=torch.device("cpu"),
+        )
+
+
+def _clip_target(family):
+    target = comfy.supported_models_base.ClipTarget
+    if family == "sd21_v":
+        sd2 = comfy.text_encoders.sd2_clip
+        return target(sd2.SD2Tokenizer, sd2.SD2ClipModel)
+    if family == "sdxl":
+        return target(comfy.sdxl_clip.SDXLTokenizer, comfy.sdxl_clip.SDXLClipModel)
+    if family == "sd3":
+        sd3 = comfy.text_encoders.sd3_clip
+        return target(sd3.SD3Tokenizer, sd3.sd3_clip(clip_l=True, clip_g=True, t5=False))
+    return target(comfy.sd1_clip.SD1Tokenizer, comfy.sd1_clip.SD1ClipModel)
+
+
+def build_clip(family="sd15", seed=0, normal_weights=False):
+    """The family's own tokenizer and text encoder class, three layers wide enough to tell words apart."""
+    small = {"num_hidden_layers": 3, "intermediate_size": 64, "hidden_size": WIDTH, "num_attention_heads": 4}
+    # the bare "_model_config" is SD2's: its encoder class never tells its name
+    options = {f"{name}_model_config": small for name in ("clip_l", "clip_g", "clip_h", "")}
+    options["dtype"] = torch.float32
+    with torch.inference_mode(not normal_weights):
+        clip = comfy.sd.CLIP(_clip_target(family), model_options=options, parameters=1)
+        fill(clip.cond_stage_model, seed + 1)
+        return clip
+
+
+def build_vae(family="sd15", seed=0):
+    """A tiny autoencoder with the family's latent channels; pictures are noise of the right size."""
+    channels = 16 if family == "sd3" else 4
+    with torch.inference_mode():
+        return comfy.sd.VAE(sd=fill(comfy.taesd.taesd.TAESD(latent_channels=channels), seed + 2).state_dict())
+
+
+def write_checkpoint(path, seed=0):
+    """The smallest SD1.x file that the stock CheckpointLoaderSimple takes: one UNet level, empty CLIP layers.
+
+    The stock CLIP-L cannot be made smaller, so its layers are written as zeros: what it returns is then the
+    normalised token and position embedding, which still tells every word apart.
+    """
+    import safetensors.torch
+
+    config = comfy.supported_models.SD15(
+        _UNET
+        | {
+            "model_channels": 320,
+            "context_dim": 768,
+            "use_linear_in_transformer": False,
+            "num_res_blocks": [1],
+            "channel_mult": [1],
+            "transformer_depth": [1],
+            "transformer_depth_output": [0, 1],
+            "transformer_depth_middle": -2,
+        }
+    )
+    config.set_inference_dtype(torch.float32, None)
+    unet = fill(config.get_model({}, "", device="cpu").diffusion_model, seed)
+    state = {f"model.diffusion_model.{k}": v for k, v in unet.state_dict().items()}
+    vae = fill(comfy.taesd.taesd.TAESD(), seed + 2)
+    state |= {f"first_stage_model.{k}": v for k, v in vae.state_dict().items()}
+    clip = comfy.sd1_clip.SDClipModel(device="cpu", dtype=torch.float16)
+    generator = torch.Generator().manual_seed(seed + 1)
+    for name, p in clip.transformer.state_dict().items():
+        if name.endswith("embedding.weight"):
+            value = torch.randn(p.shape, generator=generator)
+        elif "layer_norm" in name and name.endswith("weight"):
+            value = torch.ones(p.shape)
+        else:
+            value = torch.zeros(p.shape)
+        state[f"cond_stage_model.transformer.{name}"] = value
+    state = {k: v.half().contiguous() for k, v in state.items() if "text_projection" not in k}
+    safetensors.torch.save_file(state, str(path))
+    return Path(path)
