@@ -1,0 +1,117 @@
+"""Everything that this project does from the command line."""
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import time
+
+from .environment import ROOT, SetupError, log, prepare
+from .server import Server, ServerError
+
+
+def parser():
+    top = argparse.ArgumentParser(prog="dev.py", description=__doc__)
+    commands = top.add_subparsers(dest="command", required=True, metavar="demo|test|serve|bench|train")
+
+    def command(name, help, run):
+        sub = commands.add_parser(name, help=help, description=help)
+        sub.add_argument("--comfyui", metavar="PATH", default=os.environ.get("GSN_COMFYUI"))
+        sub.set_defaults(run=run)
+        return sub
+
+    demo = command("demo", "before and after on the shipped demo model, through the real server", run_demo)
+    demo.add_argument("--out", metavar="DIR", default="demo_out", help="where the pictures go (demo_out)")
+    demo.add_argument("--prompt", metavar="TEXT", help="two or more of the demo model's nouns")
+    demo.add_argument("--seeds", metavar="N", type=int, default=8, help="seeds 0 to N-1, all counted (8)")
+    demo.add_argument("--method", metavar="NAME", help="a preset of GSNKSampler")
+    demo.add_argument("--model", choices=("unet", "mmdit"), default="unet")
+    demo.add_argument("--json", action="store_true", help="end with one line of JSON on stdout")
+
+    test = command("test", "lint, types, and every test; further arguments go to pytest", run_test)
+    test.add_argument("--fast", action="store_true", help="only the tests that need no ComfyUI")
+    test.add_argument("--update-schema", action="store_true", help="rewrite tests/schema.json from the nodes")
+
+    serve = command("serve", "ComfyUI in the browser with this pack and the demo model", run_serve)
+    serve.add_argument("--port", type=int, default=8188)
+
+    command("bench", "measurements against named peers (arguments: benchmarks/run.py --help)", run_script)
+    command("train", "make the demo models again (arguments: training/run.py --help)", run_script)
+    return top
+
+
+def main(argv=None):
+    args, rest = parser().parse_known_args(argv)
+    if rest and args.command in ("demo", "serve"):
+        parser().error(f"unknown arguments: {' '.join(rest)}")
+    args.rest = rest
+    try:
+        return args.run(args)
+    except (SetupError, ServerError) as e:
+        log(f"dev.py: {e}")
+        return 1
+    except KeyboardInterrupt:
+        log("Stopped.")
+        return 130
+
+
+def in_venv(environment, *command, **options):
+    """Runs Python in the virtual environment; the repository root is on its path, so ComfyUI must not be."""
+    env = {**os.environ, "PYTHONPATH": str(ROOT), "GSN_COMFYUI": str(environment.comfyui)}
+    child = subprocess.Popen([str(environment.python), *map(str, command)], env=env, cwd=ROOT, **options)
+    while True:
+        try:
+            return child.wait()
+        except KeyboardInterrupt:
+            continue  # the child has it too, and stops its server first
+
+
+def run_demo(args):
+    began = time.monotonic()
+    environment = prepare(args.comfyui)
+    request = {
+        "out": os.path.abspath(args.out),
+        "prompt": args.prompt,
+        "seeds": args.seeds,
+        "method": args.method,
+        "model": args.model,
+        "json": args.json,
+        "comfyui": str(environment.comfyui),
+        "base": str(environment.base),
+        "setup_seconds": round(time.monotonic() - began, 1),
+    }
+    return in_venv(environment, "-m", "devtools.demo", json.dumps(request))
+
+
+def run_test(args):
+    from . import checks
+
+    return checks.run(args)
+
+
+def run_serve(args):
+    environment = prepare(args.comfyui)
+    log("Starting ComfyUI ...")
+    output = environment.base / "output"
+    with Server(environment, args.port, log_file=environment.base / "serve.log", output=output) as server:
+        print(f"{server.url}", flush=True)
+        log("Workflow > Browse Templates > gsn-nodes has the examples. Ctrl-C stops the server.")
+        try:
+            while True:
+                server.check_alive()
+                time.sleep(0.5)
+        except KeyboardInterrupt:
+            log("Stopping ComfyUI.")
+    return 0
+
+
+SCRIPTS = {"bench": ("benchmarks/run.py", ("test",)), "train": ("training/run.py", ())}
+
+
+def run_script(args):
+    script, extras = SCRIPTS[args.command]
+    if not (ROOT / script).exists():
+        raise SetupError(f"{script} is not in this copy of the project (the published pack leaves it out).")
+    environment = prepare(args.comfyui, extras)
+    return in_venv(environment, script, *args.rest, stdout=sys.stdout)

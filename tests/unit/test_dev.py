@@ -1,0 +1,217 @@
+"""dev.py's own logic, without a network and without touching the real environment."""
+
+import hashlib
+import json
+
+import pytest
+
+from devtools import checks, environment, server
+from devtools.ui_to_api import ui_to_api
+
+INFO = {
+    "Source": {
+        "input": {
+            "required": {
+                "seed": ["INT", {"control_after_generate": True}],
+                "file": [["a.png", "b.png"], {"image_upload": True}],
+                "text": ["STRING", {}],
+            }
+        },
+        "output": ["MODEL"],
+        "display_name": "A source",
+    },
+    "Patch": {
+        "input": {
+            "required": {"model": ["MODEL", {}], "strength": ["FLOAT", {}]},
+            "optional": {"extra": ["MODEL", {}], "mode": ["COMBO", {"options": ["x", "y"]}]},
+        },
+        "input_order": {"required": ["model", "strength"], "optional": ["extra", "mode"]},
+        "output": ["MODEL"],
+    },
+    "Chooser": {
+        "input": {
+            "required": {
+                "method": [
+                    "COMFY_DYNAMICCOMBO_V3",
+                    {
+                        "options": [
+                            {"key": "plain", "inputs": {"required": {}}},
+                            {"key": "deep", "inputs": {"required": {"n": ["INT", {}], "m": ["MODEL", {}]}}},
+                        ]
+                    },
+                ],
+                "last": ["INT", {"forceInput": True}],
+                "end": ["INT", {}],
+            }
+        },
+        "output": [],
+    },
+}
+
+
+def node(id, type, values=(), links=(), mode=0, outputs=("MODEL",)):
+    inputs = [{"name": n, "type": t, "link": link} for n, t, link in links]
+    return {
+        "id": id,
+        "type": type,
+        "mode": mode,
+        "inputs": inputs,
+        "outputs": [{"type": t} for t in outputs],
+        "widgets_values": list(values),
+    }
+
+
+def source(id=1, **more):
+    return node(id, "Source", (3, "randomize", "b.png", "image", "hello"), **more)
+
+
+def convert(nodes, links):
+    return ui_to_api({"nodes": nodes, "links": links}, INFO)
+
+
+def test_widget_values_by_position_with_the_editors_extras():
+    prompt = convert([source()], [])
+    assert prompt == {
+        "1": {
+            "class_type": "Source",
+            "inputs": {"seed": 3, "file": "b.png", "text": "hello"},
+            "_meta": {"title": "A source"},
+        }
+    }
+
+
+def test_links_optional_inputs_and_order():
+    patch = node(2, "Patch", (0.5, "y"), (("model", "MODEL", 9), ("extra", "MODEL", None)))
+    prompt = convert([source(), patch], [[9, 1, 0, 2, 0, "MODEL"]])
+    assert prompt["2"]["inputs"] == {"model": ["1", 0], "strength": 0.5, "mode": "y"}
+
+
+@pytest.mark.parametrize("between", ["Reroute", "bypassed"])
+def test_reroutes_and_bypassed_nodes_are_passed_through(between):
+    if between == "Reroute":
+        middle = node(5, "Reroute", links=[("", "*", 7)], outputs=["*"])
+    else:
+        middle = node(5, "Patch", (0.5, "y"), [("model", "MODEL", 7)], mode=4)
+    patch = node(2, "Patch", (0.5, "y"), [("model", "MODEL", 8)])
+    prompt = convert([source(), middle, patch], [[7, 1, 0, 5, 0, "MODEL"], [8, 5, 0, 2, 0, "MODEL"]])
+    assert set(prompt) == {"1", "2"}
+    assert prompt["2"]["inputs"]["model"] == ["1", 0]
+
+
+def test_muted_nodes_notes_and_primitives():
+    muted = source(mode=2)
+    note = {"id": 3, "type": "MarkdownNote", "widgets_values": ["words"]}
+    primitive = node(4, "PrimitiveNode", (0.25, "fixed"), outputs=["FLOAT"])
+    patch = node(2, "Patch", (0.5, "y"), [("model", "MODEL", 8), ("strength", "FLOAT", 9)])
+    prompt = convert([muted, note, primitive, patch], [[8, 1, 0, 2, 0, "MODEL"], [9, 4, 0, 2, 1, "FLOAT"]])
+    assert set(prompt) == {"2"}
+    assert prompt["2"]["inputs"] == {"strength": 0.25, "mode": "y"}
+
+
+def test_dynamic_combo_inputs_carry_their_path():
+    chooser = node(2, "Chooser", ("deep", 4, 6), [("method.m", "MODEL", 8)])
+    prompt = convert([source(), chooser], [[8, 1, 0, 2, 0, "MODEL"]])
+    assert prompt["2"]["inputs"] == {"method": "deep", "method.n": 4, "method.m": ["1", 0], "end": 6}
+    assert convert([node(2, "Chooser", ("plain", 6))], [])["2"]["inputs"] == {"method": "plain", "end": 6}
+
+
+def test_what_does_not_fit_is_an_error():
+    with pytest.raises(ValueError, match="left over"):
+        convert([node(2, "Patch", (0.5, "y", 1))], [])
+    with pytest.raises(ValueError, match="no widget value for mode"):
+        convert([node(2, "Patch", (0.5,))], [])
+    with pytest.raises(ValueError, match="no node called Nothing"):
+        convert([node(2, "Nothing")], [])
+    with pytest.raises(ValueError, match="no option 'gone'"):
+        convert([node(2, "Chooser", ("gone", 1))], [])
+    with pytest.raises(ValueError, match="subgraphs"):
+        ui_to_api({"nodes": [], "definitions": {"subgraphs": [{}]}}, INFO)
+
+
+def test_a_wrong_archive_is_refused(tmp_path):
+    archive = tmp_path / "archive.tar.gz"
+    archive.write_bytes(b"something else")
+    with pytest.raises(environment.SetupError, match="is not the file"):
+        environment.check_sha256(archive, environment.CARRIER_SHA256)
+    environment.check_sha256(archive, hashlib.sha256(b"something else").hexdigest())
+
+
+def test_a_folder_that_is_not_comfyui_is_named(tmp_path):
+    with pytest.raises(environment.SetupError, match="not a ComfyUI folder"):
+        environment.find_comfyui(tmp_path)
+    (tmp_path / "main.py").touch()
+    (tmp_path / "comfyui_version.py").write_text('__version__ = "0.31.2"\n')
+    assert environment.find_comfyui(tmp_path) == tmp_path.resolve()
+
+
+def test_an_existing_comfyui_is_taken_and_a_broken_one_is_not(tmp_path, monkeypatch):
+    monkeypatch.setattr(environment, "STORE", tmp_path)
+    folder = tmp_path / environment.COMFYUI
+    folder.mkdir()
+    with pytest.raises(environment.SetupError, match="Remove it"):
+        environment.get_comfyui()
+    (folder / "main.py").touch()
+    (folder / "comfyui_version.py").write_text(f'__version__ = "{environment.COMFYUI}"\n')
+    assert environment.get_comfyui() == folder
+
+
+def test_the_pack_is_linked_into_a_base_of_its_own(tmp_path):
+    base = environment.make_base(tmp_path / "base")
+    place = base / "custom_nodes" / environment.PACK
+    assert place.resolve() == environment.ROOT
+    place.unlink()
+    place.symlink_to(tmp_path)  # a link that an older checkout left
+    environment.make_base(base)
+    assert place.resolve() == environment.ROOT
+
+
+def test_notes_are_kept_per_environment(tmp_path, monkeypatch):
+    monkeypatch.setattr(environment, "VENV", tmp_path)
+    monkeypatch.setattr(environment, "NOTES", tmp_path / "notes.json")
+    (tmp_path / "bin").mkdir()
+    environment.venv_python().parent.mkdir(exist_ok=True)
+    environment.venv_python().touch()
+    calls = []
+    monkeypatch.setattr(environment, "_pip", lambda *args, **k: calls.append(args) or True)
+    for _ in range(2):
+        environment.install("thing", ["a==1"], ["a==1"])
+    assert len(calls) == 1
+    environment.install("thing", ["a==2"], ["a==2"])
+    assert len(calls) == 2
+    monkeypatch.setattr(environment, "_pip", lambda *args, **k: False)
+    with pytest.raises(environment.SetupError):
+        environment.install("other", ["b"], ["b"])
+    assert json.loads((tmp_path / "notes.json").read_text()) == {"thing": ["a==2"]}
+
+
+def test_the_pinned_test_requirements_are_read_without_tomllib():
+    wanted = environment.extra_requirements("test")
+    assert any(w.startswith("pytest==") for w in wanted) and all("==" in w for w in wanted)
+    with pytest.raises(environment.SetupError):
+        environment.extra_requirements("absent")
+
+
+def test_a_taken_port_is_replaced():
+    import socket
+
+    with socket.socket() as s:
+        s.bind(("127.0.0.1", 0))
+        s.listen()
+        taken = s.getsockname()[1]
+        assert server.free_port(taken) not in (taken, 0)
+    assert server.free_port() > 0
+
+
+def test_the_closing_lines_of_the_suites_add_up():
+    line = "=================== 2 failed, 30 passed, 1 skipped in 12.34s (0:00:12) ==================="
+    assert checks.CLOSING.match(line)[1] == "2 failed, 30 passed, 1 skipped"
+    assert checks.CLOSING.match("7 passed in 0.03s")
+    added = checks.Counter(passed=37, failed=2)
+    assert checks.closing_line(added, 3) == "===== 2 failed, 37 passed in 3.00s ====="
+
+
+def test_suites_are_chosen_by_path():
+    assert checks.chosen_suites(False, []) == ("unit", "comfy", "server")
+    assert checks.chosen_suites(True, []) == ("unit",)
+    assert checks.chosen_suites(False, ["tests/comfy/test_harness.py::test_x"]) == ("comfy",)
+    assert checks.split(["tests/unit", "-k", "name"]) == (["tests/unit"], ["-k", "name"])
