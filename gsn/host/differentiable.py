@@ -1,0 +1,194 @@
+"""A model call that autograd can go through, whatever ComfyUI did to the weights.
+
+ComfyUI runs everything in inference mode, so weights are inference tensors that autograd refuses to save;
+with offloading or dynamic VRAM the tensor a layer used may be overwritten before backward reads it, and a
+plain backward is then silently wrong. So inside `differentiable`:
+
+- Linear and Conv modules run their own inference forward and are linear functions to autograd, which keeps
+  nothing of them; backward fetches the weight again through ComfyUI. The forward is bit-equal, weights
+  collect no gradients and none is kept alive by the graph.
+- The few other parameters and buffers (norms, embeddings, schedules) become ordinary tensors that share
+  the same storage.
+
+Everything is undone on leaving, in every case.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import comfy.ops
+import torch
+from torch import Tensor, nn
+
+from ..plan import GsnError
+
+_MISSING = object()
+_CONV_INPUT_GRADIENT = {
+    1: torch.nn.grad.conv1d_input,
+    2: torch.nn.grad.conv2d_input,
+    3: torch.nn.grad.conv3d_input,
+}
+_NORMS = (nn.GroupNorm, nn.LayerNorm, nn.RMSNorm)
+
+
+@contextmanager
+def differentiable(model: Any, origin: str) -> Iterator[None]:
+    """Gradients through `model` (a BaseModel) with respect to its inputs, never its weights.
+
+    Raises GsnError before anything is changed where a weight format has no known derivative.
+    """
+    refuse_foreign(model, origin)
+    changes = _Changes()
+    with torch.inference_mode(False), torch.enable_grad(), torch.autograd.set_multithreading_enabled(False):
+        try:
+            for module in (*model.diffusion_model.modules(), *_submodules(model.model_sampling)):
+                _prepare(module, changes)
+            yield
+        finally:
+            changes.undo()
+
+
+def refuse_foreign(model: Any, origin: str) -> None:
+    """Raise GsnError naming the first weight that cannot be differentiated."""
+    for name, module in model.diffusion_model.named_modules():
+        kind = type(module)
+        if isinstance(module, comfy.ops.CastWeightBiasOp):
+            own = kind.forward_comfy_cast_weights.__module__ if hasattr(kind, "forward_comfy_cast_weights") else ""
+            foreign = bool(own) and not own.startswith("comfy.ops")
+        else:
+            foreign = any(not p.is_floating_point() for p in module.parameters(recurse=False))
+        if foreign:
+            raise GsnError(
+                f"{origin}: layer '{name}' keeps its weights in a format ({kind.__module__}.{kind.__qualname__}) that has no known"
+                " derivative; load the model in fp16, bf16, fp8 or one of ComfyUI's own quantised formats"
+            )
+
+
+class _Changes:
+    """Entries set in dictionaries, so that they can all be put back."""
+
+    def __init__(self) -> None:
+        self._done: list[tuple[dict, str, Any]] = []
+
+    def set(self, place: dict, key: str, value: Any) -> None:
+        self._done.append((place, key, place.get(key, _MISSING)))
+        place[key] = value
+
+    def undo(self) -> None:
+        for place, key, before in reversed(self._done):
+            if before is _MISSING:
+                place.pop(key, None)
+            else:
+                place[key] = before
+        self._done.clear()
+
+
+def _submodules(owner: Any) -> tuple[nn.Module, ...]:
+    return tuple(owner.modules()) if isinstance(owner, nn.Module) else ()
+
+
+def _prepare(module: nn.Module, changes: _Changes) -> None:
+    if _is_linear(module) or isinstance(module, (nn.Conv1d, nn.Conv2d, nn.Conv3d)):
+        if isinstance(module, comfy.ops.CastWeightBiasOp):
+            return _freeze(module, changes)
+    elif isinstance(module, _NORMS) and _casts(module):
+        own = module.__dict__
+        changes.set(own, "comfy_cast_weights", True)
+        return changes.set(own, "forward_comfy_cast_weights", lambda x, m=module: _norm(m, x))
+    for table in (module._parameters, module._buffers):
+        for key, tensor in list(table.items()):
+            if tensor is not None and (tensor.is_inference() or tensor.requires_grad):
+                shared = alias(tensor)
+                changes.set(table, key, nn.Parameter(shared, False) if table is module._parameters else shared)
+
+
+def _is_linear(module: nn.Module) -> bool:
+    return hasattr(module, "in_features") and hasattr(module, "out_features") and hasattr(module, "weight")
+
+
+def _casts(module: Any) -> bool:
+    """ComfyUI will run this module through its weight-fetching path."""
+    has_function = len(getattr(module, "weight_function", ())) or len(getattr(module, "bias_function", ()))
+    return bool(getattr(module, "comfy_cast_weights", False) or has_function)
+
+
+def alias(tensor: Tensor) -> Tensor:
+    """An ordinary tensor over the same storage; a copy where the device cannot share storage."""
+    with torch.inference_mode(False), torch.no_grad():
+        if type(tensor) not in (Tensor, nn.Parameter):
+            return tensor.detach().clone()
+        try:
+            shared = torch.empty(0, dtype=tensor.dtype, device=tensor.device)
+            return shared.set_(tensor.untyped_storage(), tensor.storage_offset(), tensor.size(), tensor.stride())
+        except (RuntimeError, NotImplementedError):
+            return tensor.detach().clone()
+
+
+def _freeze(module: Any, changes: _Changes) -> None:
+    """Make the module a linear function that remembers only itself."""
+    own = module.__dict__
+    if isinstance(module, nn.Module) and not isinstance(module, (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d)):
+        # ComfyUI's quantised Linear chooses its path inside forward
+        if "forward" in own:
+            raise GsnError("a bypass LoRA on a quantised layer cannot be differentiated; load the LoRA normally")
+        inner = module.forward
+        return changes.set(own, "forward", lambda x, *args, **kw: _Frozen.apply(x, module, inner, args, kw))
+    if _casts(module):
+        inner = module.forward_comfy_cast_weights
+    else:
+        plain = nn.Linear if isinstance(module, nn.Linear) else None
+        inner = (lambda x: plain.forward(module, x)) if plain else (lambda x: module._conv_forward(x, module.weight, module.bias))
+    changes.set(own, "comfy_cast_weights", True)
+    changes.set(own, "forward_comfy_cast_weights", lambda x, *args, **kw: _Frozen.apply(x, module, inner, args, kw))
+
+
+class _Frozen(torch.autograd.Function):
+    """y = W x + b with a weight that is fetched again for the backward."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, module: Any, inner: Callable, args: tuple, kwargs: dict) -> Tensor:
+        ctx.module, ctx.shape, ctx.dtype = module, x.shape, x.dtype
+        with torch.inference_mode():
+            y = inner(x.detach(), *args, **kwargs)
+        return alias(y)
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx: Any, gradient: Tensor):
+        module = ctx.module
+        with torch.inference_mode():
+            weight, bias, stream = comfy.ops.cast_bias_weight(
+                module, dtype=gradient.dtype, device=gradient.device, bias_dtype=gradient.dtype, offloadable=True
+            )
+            if hasattr(weight, "dequantize") and type(weight) not in (Tensor, nn.Parameter):
+                weight = weight.dequantize()
+            weight = weight.to(gradient.dtype)
+            if weight.dim() == 2 and not hasattr(module, "kernel_size"):
+                result = gradient @ weight
+                scale = getattr(module, "pre_quant_scale", None)
+                result = result if scale is None else result * scale.to(result)
+            else:
+                result = _CONV_INPUT_GRADIENT[weight.dim() - 2](
+                    ctx.shape, weight, gradient, module.stride, module.padding, module.dilation, module.groups
+                )
+            comfy.ops.uncast_bias_weight(module, weight, bias, stream)
+        return alias(result.to(ctx.dtype)), None, None, None, None
+
+
+def _norm(module: Any, x: Tensor) -> Tensor:
+    """A norm whose weight ComfyUI fetches: copied, since it is tiny and autograd keeps it."""
+    weight = bias = None
+    if module.weight is not None:
+        with torch.inference_mode():
+            weight, bias, stream = comfy.ops.cast_bias_weight(module, x, offloadable=True)
+            weight, bias = weight.clone(), None if bias is None else bias.clone()
+            comfy.ops.uncast_bias_weight(module, weight, bias, stream)
+        weight, bias = alias(weight), None if bias is None else alias(bias)
+    if isinstance(module, nn.GroupNorm):
+        return nn.functional.group_norm(x, module.num_groups, weight, bias, module.eps)
+    if isinstance(module, nn.LayerNorm):
+        return nn.functional.layer_norm(x, module.normalized_shape, weight, bias, module.eps)
+    return nn.functional.rms_norm(x, module.normalized_shape, weight, module.eps)

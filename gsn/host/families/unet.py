@@ -1,0 +1,94 @@
+"""SD1.x, SD2.x, SDXL and their variants: cross-attention `attn2` of ComfyUI's UNetModel.
+
+The text axis is one stream of CLIP tokens, 77 per chunk; SDXL's two encoders share positions.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import comfy.supported_models as known
+from comfy.ldm.modules.attention import SpatialTransformer, attention_pytorch
+from comfy.ldm.modules.diffusionmodules.openaimodel import Downsample, UNetModel, Upsample
+from comfy.patcher_extension import WrappersMP, add_wrapper_with_key
+
+from .family import Layer, Sink
+
+_KINDS = ((known.SDXL, "sdxl"), (known.SDXLRefiner, None), (known.SD20, "sd2"), (known.SD15, "sd1"))
+
+
+class Unet:
+    title = "SD 1.x, SD 2.x, SDXL (UNet)"
+
+    def preset_name(self, model: Any) -> str | None:
+        if not isinstance(getattr(model, "diffusion_model", None), UNetModel):
+            return None
+        own = getattr(model.model_config, "gsn_preset", None)  # the demo model names its own
+        if own is not None:
+            return own
+        return next((name for kind, name in _KINDS if isinstance(model.model_config, kind)), None)
+
+    def layers(self, model: Any) -> tuple[Layer, ...]:
+        unet = model.diffusion_model
+        found: list[Layer] = []
+        ratio = 1.0
+        for number, block in enumerate(unet.input_blocks):
+            ratio /= 2 ** sum(isinstance(m, Downsample) for m in block)
+            found += _layers_of(block, "input", number, ratio)
+        if unet.middle_block is not None:
+            found += _layers_of(unet.middle_block, "middle", 0, ratio)
+        for number, block in enumerate(unet.output_blocks):
+            found += _layers_of(block, "output", number, ratio)
+            ratio *= 2 ** sum(isinstance(m, Upsample) for m in block)
+        return tuple(found)
+
+    def attach(self, model_options: dict, sink: Sink) -> None:
+        def wrapper(executor, x, t, c_concat=None, c_crossattn=None, control=None, transformer_options=None, **kwargs):
+            # calc_cond_batch rebuilds the options as plain dicts, so the catch-all goes in after it
+            options = dict(transformer_options or {})
+            replacements = dict(options.get("patches_replace", {}))
+            replacements["attn2"] = _EveryBlock(replacements.get("attn2", {}), sink)
+            options["patches_replace"] = replacements
+            return executor(x, t, c_concat, c_crossattn, control, options, **kwargs)
+
+        add_wrapper_with_key(
+            WrappersMP.APPLY_MODEL, "gsn_capture", wrapper, model_options.setdefault("transformer_options", {})
+        )
+
+
+def _layers_of(block: Any, part: str, number: int, ratio: float) -> list[Layer]:
+    return [
+        Layer((part, number, index), part, number, ratio)
+        for module in block
+        if isinstance(module, SpatialTransformer)
+        for index, inner in enumerate(module.transformer_blocks)
+        if inner.attn2 is not None
+    ]
+
+
+class _EveryBlock(dict):
+    """Stands for a replacement in every block; falls through to what another pack had put there."""
+
+    def __init__(self, inner: dict, sink: Sink):
+        super().__init__(inner)
+        self.inner = inner
+        self.sink = sink
+
+    def __contains__(self, key: object) -> bool:
+        return True
+
+    def __getitem__(self, key: tuple):
+        previous = self.inner.get(key) or self.inner.get(key[:2])
+
+        def patch(q, k, v, extra):
+            address = (*extra["block"], extra["block_index"])
+            grid = (int(extra["activations_shape"][-2]), int(extra["activations_shape"][-1]))
+            self.sink(address, q, k, extra["n_heads"], grid)
+            if previous is not None:
+                return previous(q, k, v, extra)
+            return attention_pytorch(q, k, v, extra["n_heads"], attn_precision=extra.get("attn_precision"))
+
+        return patch
+
+
+UNET = Unet()

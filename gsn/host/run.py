@@ -1,0 +1,261 @@
+"""One sampling run: read the Plan, check all that can be checked, open the steps, fill the Trace, clean up."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterable
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
+from typing import Any
+
+import comfy.model_management as mm
+import comfy.utils
+import torch
+from comfy.patcher_extension import WrappersMP
+from torch import Tensor
+
+from ..interventions import Context
+from ..plan import Action, CaptureSpec, GsnError, Plan
+from ..presets import MODEL_PRESETS, ModelPreset
+from ..steps import Schedule, StepError
+from ..subjects import SUBJECTS_KEY, Subjects
+from ..trace import StepInfo, Trace
+from . import memory
+from .capture import choose_layers
+from .differentiable import differentiable, refuse_foreign
+from .families import Family, Layer, family_of
+from .forward import EntryForward, OpenedStep, detached
+from .preview import preview_of
+from .split import opened
+
+KEY = "gsn"
+log = logging.getLogger("gsn-nodes")
+
+
+def with_plan(model: Any, addition: Plan) -> Any:
+    """A clone of a MODEL that also does what `addition` says. Nothing is attached when there is nothing to do."""
+    before = plan_of(model)
+    plan = (before or Plan()).merged(addition)
+    clone = model.clone()
+    clone.remove_wrappers_with_key(WrappersMP.SAMPLER_SAMPLE, KEY)
+    clone.remove_wrappers_with_key(WrappersMP.PREPARE_SAMPLING, KEY)
+    clone.add_wrapper_with_key(WrappersMP.SAMPLER_SAMPLE, KEY, SamplerWrapper(plan))
+    if plan.live_actions():
+        clone.add_wrapper_with_key(WrappersMP.PREPARE_SAMPLING, KEY, memory.estimate_wrapper)
+    return clone
+
+
+def plan_of(model: Any) -> Plan | None:
+    """The plan a MODEL carries."""
+    found = model.get_wrappers(WrappersMP.SAMPLER_SAMPLE, KEY)
+    return found[0].plan if found else None
+
+
+class SamplerWrapper:
+    """ComfyUI's SAMPLER_SAMPLE wrapper that carries out a plan."""
+
+    def __init__(self, plan: Plan):
+        self.plan = plan
+
+    def __call__(self, executor, guider, sigmas, extra_args, callback, noise, latent_image=None, denoise_mask=None,
+                 disable_pbar=False):  # fmt: skip
+        arguments = (guider, sigmas, extra_args, callback, noise, latent_image, denoise_mask, disable_pbar)
+        trace = Trace(batch=noise.shape[0])
+        for handle in self.plan.traces:
+            handle.trace = trace
+        run = prepare(self.plan, executor.class_obj, guider, sigmas, noise, trace)
+        if run is None:
+            return executor(*arguments)
+        with opened(executor.class_obj, run.actions, run.edit, run.note):
+            return executor(*arguments)
+
+
+def prepare(plan: Plan, sampler: Any, guider: Any, sigmas: Tensor, noise: Tensor, trace: Trace) -> _Run | None:
+    """Every check there is; None where the plan turns out to have nothing to do (the trace says why)."""
+    actions = plan.live_actions()
+    if not actions:
+        trace.notes.append("nothing to do: zero iterations or zero strength")
+        return None
+    origin = actions[0].origin
+    for action in actions:
+        _named(action.origin, action.intervention.check)
+    model = guider.inner_model
+    family = family_of(model, origin)
+    preset = MODEL_PRESETS[family.preset_name(model)]
+    entries = _entries(guider.conds, origin)
+    if not entries:
+        trace.notes.append("the prompt names no subjects, so nothing was changed; name them in GSNSubjects")
+        log.warning("%s: %s", origin, trace.notes[-1])
+        return None
+    trace.prompt = " | ".join(dict.fromkeys(subjects.prompt for _, subjects in entries))
+    trace.labels = tuple(label for _, subjects in entries for label in subjects.labels)
+    spec = plan.capture or CaptureSpec()
+    layers = choose_layers(family, model, spec, preset)
+    if not callable(getattr(sampler, "sampler_function", None)):
+        raise GsnError(
+            f"{origin}: the sampler object is a {type(sampler).__name__}, which cannot be opened at a step; connect one"
+            " from KSamplerSelect or another sampler node that makes a KSAMPLER"
+        )
+    _check_latent(origin, model, noise)
+    refuse_foreign(model, origin)
+    schedule = _schedule(model, sigmas)
+    resolved = _resolve(actions, schedule, preset, [s for _, s in entries], trace)
+    if not resolved:
+        return None
+    return _Run(resolved, guider, sigmas, schedule, family, layers, preset, spec, entries, trace)
+
+
+def _entries(conds: dict, origin: str) -> list[tuple[dict, Subjects]]:
+    """The positive entries with at least one subject. Raises GsnError where no subjects travel with them."""
+    positive = [(entry, entry.get(SUBJECTS_KEY)) for entry in conds.get("positive") or []]
+    if not any(isinstance(subjects, Subjects) for _, subjects in positive):
+        others = [name for name, entries in conds.items() if name != "positive"
+                  and any(isinstance(e.get(SUBJECTS_KEY), Subjects) for e in entries or [])]  # fmt: skip
+        if others:
+            raise GsnError(
+                f"{origin}: the subjects are in the {others[0]} conditioning only; connect GSNSubjects to the positive"
+                " input (a plain CLIPTextEncode is right for the negative)"
+            )
+        raise GsnError(
+            f"{origin}: the positive conditioning carries no subjects; it was made by another encode node. Replace the"
+            " positive CLIPTextEncode by GSNSubjects (same CLIP, same text) and connect its CONDITIONING"
+        )
+    found = [(entry, subjects) for entry, subjects in positive if isinstance(subjects, Subjects) and subjects.items]
+    for entry, subjects in found:
+        text = entry["model_conds"].get("c_crossattn")
+        length = text.cond.shape[1] if text is not None else 0
+        if length != subjects.text_length:
+            raise GsnError(
+                f"{origin}: the positive conditioning has {length} text tokens, but GSNSubjects located the subjects in"
+                f" {subjects.text_length}; a node between them (ConditioningConcat, another encoder) changed the text."
+                " Put GSNSubjects last, or write the whole prompt in it"
+            )
+    return found
+
+
+def _check_latent(origin: str, model: Any, noise: Tensor) -> None:
+    channels = model.latent_format.latent_channels
+    if noise.shape[1] != channels:
+        raise GsnError(
+            f"{origin}: the latent has {noise.shape[1]} channels, the model works on {channels}; it comes from another"
+            " model's VAE. Use an empty latent of this model, or encode the picture with this model's VAE"
+        )
+
+
+def _schedule(model: Any, sigmas: Tensor) -> Schedule:
+    sampling = model.model_sampling
+    return Schedule(
+        tuple(float(s) for s in sigmas), lambda p: float(sampling.percent_to_sigma(p)), float(sampling.sigma_max)
+    )
+
+
+def _named(origin: str, check: Callable, *args: Any) -> Any:
+    """Run a check of the pure rooms; a refusal gets the node's name in front."""
+    try:
+        return check(*args)
+    except ValueError as error:
+        raise GsnError(f"{origin}: {error}") from None
+
+
+def _resolve(
+    actions: Iterable[Action], schedule: Schedule, preset: ModelPreset, texts: list[Subjects], trace: Trace
+) -> dict[int, list[Action]]:
+    """Step index -> the actions that act there, in order."""
+    found: dict[int, list[Action]] = {}
+    for action in actions:
+        for subjects in texts:
+            _named(action.origin, action.objective.check, subjects)
+        if action.last is None:
+            index = _named(action.origin, schedule.find, action.first, preset.refine_sigma)
+            indices = () if index is None else (index,)
+        else:
+            indices = _named(action.origin, schedule.between, action.first, action.last, preset.guide_sigmas)
+        if not indices:
+            trace.notes.append(
+                f"{action.origin}: its noise level is not part of this run (sigma {schedule.sigmas[0]:.4g} to"
+                f" {schedule.sigmas[-1]:.4g}), so it did nothing here"
+            )
+            log.warning(trace.notes[-1])
+        for index in indices:
+            found.setdefault(index, []).append(action)
+    return found
+
+
+@dataclass
+class _Run:
+    actions: dict[int, list[Action]]
+    guider: Any
+    sigmas: Tensor
+    schedule: Schedule
+    family: Family
+    layers: tuple[Layer, ...]
+    preset: ModelPreset
+    spec: CaptureSpec
+    entries: list[tuple[dict, Subjects]]
+    trace: Trace
+
+    def note(self, text: str) -> None:
+        self.trace.notes.append(text)
+        log.warning(text)
+
+    def edit(self, x: Tensor, index: int, model_k: Any, extra_args: dict) -> None:
+        """Carry out the actions of step `index` on the sampler's state x, in place."""
+        model = self.guider.inner_model
+        info = StepInfo(index, self.schedule.sigmas[index], self.schedule.percent(self.schedule.sigmas[index]))
+        sigma = self.sigmas[index].detach()
+        scale = float(model.model_sampling.calculate_input(sigma.reshape(1), torch.ones(1, device=x.device)))
+        delta = None
+        for action in self.actions[index]:
+            try:
+                delta = self._act(action, info, OpenedStep(x, sigma, scale, model, model_k, extra_args))
+            except Exception as error:
+                if not memory.is_out_of_memory(error):
+                    raise
+            else:
+                x.add_(delta.to(x.dtype))
+                continue
+            # outside the except block, so that the traceback does not hold the graph
+            memory.release()
+            raise memory.out_of_memory(action.origin, tuple(x.shape))
+
+    def _act(self, action: Action, info: StepInfo, step: OpenedStep) -> Tensor:
+        """The change of x, [B, C, h, w]."""
+        bar = comfy.utils.ProgressBar(action.intervention.evaluations)
+
+        def progress(done: int, maps: Tensor | None) -> None:
+            bar.update_absolute(done, preview=preview_of(maps))
+
+        with ExitStack() as stack:
+            stack.enter_context(differentiable(step.model, action.origin))
+            ordinary = replace(step, x=step.x.detach().clone().float(), sigma=step.sigma.clone())
+            z0 = ordinary.x * step.scale
+            context = Context(
+                step=info,
+                total_steps=self.schedule.steps,
+                objective=action.objective,
+                processing=self.preset.processing(self.spec.columns, self.spec.stream),
+                trace=self.trace,
+                progress=progress,
+                check=mm.throw_exception_if_processing_interrupted,
+                out_of_memory=memory.is_out_of_memory,
+                release=memory.release,
+                loss_scale=2.0**16 if step.model.get_dtype_inference() == torch.float16 else 1.0,
+            )
+            forwards = tuple(
+                EntryForward(detached(entry), subjects, self.family, self.layers, ordinary)
+                for entry, subjects in self._active(info.sigma)
+            )
+            if not forwards:
+                self.note(f"{action.origin}: no entry with subjects is active at {info}; nothing was changed there")
+                return torch.zeros_like(step.x)
+            z = action.intervention.apply(z0, forwards, context)
+            return (z - z0) / step.scale
+
+    def _active(self, sigma: float) -> list[tuple[dict, Subjects]]:
+        """Entries whose timestep range covers this noise level (ComfyUI's own comparison)."""
+        return [
+            (entry, subjects)
+            for entry, subjects in self.entries
+            if not ("timestep_start" in entry and sigma > entry["timestep_start"])
+            and not ("timestep_end" in entry and sigma < entry["timestep_end"])
+        ]

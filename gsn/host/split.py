@@ -1,0 +1,200 @@
+"""Open any of ComfyUI's samplers at a step and edit the latent it carries, without touching the sampler.
+
+A sampler is a function that calls a model. Which of its calls opens step i is found by rehearsing it once on
+an 8x8 crop with a stub model: matching sigmas does not find it (heun, dpmpp_2s_ancestral call twice a step).
+The edit is made in place on the tensor the model is called with, which is the sampler's own state.
+
+Samplers whose state is another tensor, or that make their own noise schedule, are restarted at the step
+instead: they lose their history, so a restart without an edit differs from an uncut run. Restarted here:
+uni_pc, uni_pc_bh2, sa_solver, sa_solver_pece, dpm_fast, dpm_adaptive.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+# edit(x, index, model_k, extra_args): change x, the sampler's state at the start of step `index`, in place
+Edit = Callable[[Tensor, int, Any, dict], None]
+
+
+@contextmanager
+def opened(sampler: Any, indices: Iterable[int], edit: Edit, note: Callable[[str], None]) -> Iterator[None]:
+    """While inside, `sampler` (a KSAMPLER) calls the edit at the given steps. Restored on leaving: SAMPLER
+    objects are cached node outputs."""
+    original = sampler.sampler_function
+    wanted = sorted(set(indices))
+
+    def function(model_k, x, sigmas, extra_args=None, callback=None, disable=None, **options):
+        extra_args = {} if extra_args is None else extra_args
+        run = _Run(original, model_k, extra_args, callback, disable, options, edit)
+        rehearsal = rehearse(original, model_k, x, sigmas, extra_args, options, wanted)
+        if rehearsal.in_place:
+            return run.in_place(x, sigmas, rehearsal.opening_calls)
+        if wanted != [0]:  # editing before the first call is exact for every sampler
+            note(
+                f"sampler '{function.__name__}' keeps its state to itself: it was restarted at"
+                f" step {', '.join(map(str, wanted))} and lost its history there"
+            )
+        return run.restarted(x, sigmas, wanted)
+
+    function.__name__ = getattr(original, "__name__", "sampler")  # samplers are told apart by name elsewhere
+    sampler.sampler_function = function
+    try:
+        yield
+    finally:
+        sampler.sampler_function = original
+
+
+@dataclass(frozen=True)
+class Rehearsal:
+    """opening_calls: model call number -> step index it opens, for the wanted steps."""
+
+    in_place: bool
+    opening_calls: dict[int, int]
+
+
+class _Proxy:
+    """Stands for KSamplerX0Inpaint; samplers read and set attributes on it."""
+
+    def __init__(self, model_k: Any, call: Callable):
+        self.__dict__["_model_k"], self.__dict__["_call"] = model_k, call
+
+    def __call__(self, x: Tensor, sigma: Tensor, **kwargs: Any) -> Tensor:
+        return self._call(x, sigma, kwargs)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._model_k, name)
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        setattr(self._model_k, name, value)
+
+
+@dataclass
+class _Run:
+    function: Callable
+    model_k: Any
+    extra_args: dict
+    callback: Callable | None
+    disable: bool | None
+    options: dict
+    edit: Edit
+
+    def in_place(self, x: Tensor, sigmas: Tensor, opening_calls: dict[int, int]) -> Tensor:
+        count = 0
+
+        def call(xx, sigma, kwargs):
+            nonlocal count
+            index = opening_calls.get(count)
+            count += 1
+            if index is not None:
+                self.edit(xx, index, self.model_k, self.extra_args)
+            return self.model_k(xx, sigma, **kwargs)
+
+        return self._sample(_Proxy(self.model_k, call), x, sigmas, self.extra_args, self.callback)
+
+    def restarted(self, x: Tensor, sigmas: Tensor, wanted: list[int]) -> Tensor:
+        x, start, part = x.clone(), 0, 0
+        for index in [*wanted, None]:
+            stop = len(sigmas) - 1 if index is None else index
+            if stop > start:
+                # a part that drew the same noise again would not be noise
+                seed = self.extra_args.get("seed")
+                args = {**self.extra_args, "seed": seed + part} if isinstance(seed, int) else self.extra_args
+                x = self._sample(self.model_k, x, sigmas[start : stop + 1], args, self._from(start))
+                part += 1
+            if index is not None:
+                self.edit(x, index, self.model_k, self.extra_args)
+                start = index
+        return x
+
+    def _from(self, start: int) -> Callable | None:
+        if self.callback is None:
+            return None
+        return lambda state: self.callback({**state, "i": state["i"] + start})
+
+    def _sample(self, model: Any, x: Tensor, sigmas: Tensor, args: dict, callback: Callable | None) -> Tensor:
+        return self.function(model, x, sigmas, extra_args=args, callback=callback, disable=self.disable, **self.options)
+
+
+def rehearse(
+    function: Callable, model_k: Any, x: Tensor, sigmas: Tensor, extra_args: dict, options: dict, wanted: list[int]
+) -> Rehearsal:
+    """Find the calls that open the wanted steps and prove that editing there edits the sampler's state."""
+
+    def rehearsed(start: int, levels: Tensor, shift_at: int | None = None, answer: Callable = torch.zeros_like):
+        crop = x[..., :8, :8].clone()
+        return _rehearse(function, model_k, crop, levels[start:].clone(), extra_args, options, shift_at, answer)
+
+    plain = rehearsed(0, sigmas)
+    if plain is None or any(plain.opens.get(i) is None for i in wanted):
+        return Rehearsal(False, {})
+    for i in wanted:
+        if abs(plain.levels[plain.opens[i]] - float(sigmas[i])) > 1e-4 * max(1.0, float(sigmas[i])):
+            return Rehearsal(False, {})  # it walks its own schedule
+    # The last step ends on the model's answer whatever its state was, so the proof is made before it: shifting
+    # x at the call must reach the next step's input if, and only if, a run started from the shifted x reaches it.
+    probe = min(wanted[0], len(sigmas) - 3)
+    if probe < 0:
+        return Rehearsal(False, {})
+    few = sigmas[: probe + 3]
+    for answer in (torch.zeros_like, torch.clone):
+        inside = [rehearsed(0, few, at, answer) for at in (None, plain.opens[probe])]
+        started = [rehearsed(probe, few, at, answer) for at in (None, 0)]
+        if _moved(inside, probe + 1) is None or _moved(inside, probe + 1) != _moved(started, 1):
+            return Rehearsal(False, {})
+    return Rehearsal(True, {plain.opens[i]: i for i in wanted})
+
+
+def _moved(runs: list[_Calls | None], step: int) -> bool | None:
+    """Whether the input that opens a step differs between two rehearsals; None where it is not known."""
+    inputs = [run.inputs[run.opens[step]] for run in runs if run is not None and run.opens.get(step) is not None]
+    return None if len(inputs) < 2 else not torch.equal(*inputs)
+
+
+@dataclass
+class _Calls:
+    opens: dict[int, int | None]  # step -> call number
+    levels: list[float]  # sigma of each call
+    inputs: list[Tensor]  # what each call got, copied
+
+
+def _rehearse(function, model_k, x, sigmas, extra_args, options, shift_at, answer_with) -> _Calls | None:
+    """One run with a stub model, x shifted at one call; None where the sampler cannot run with the stub."""
+    seen = _Calls({}, [], [])
+    tensors: list[Tensor] = []  # the very objects, to be matched with what the callback shows
+    first_of_step = 0
+
+    def call(xx, sigma, kwargs):
+        if shift_at == len(tensors):
+            xx.add_(1.0)
+        tensors.append(xx)
+        seen.levels.append(float(sigma.flatten()[0]))
+        seen.inputs.append(xx.clone())
+        answer = answer_with(xx)
+        for hook in kwargs.get("model_options", {}).get("sampler_post_cfg_function", []):  # cfg_pp samplers listen here
+            answer = hook({"denoised": answer, "uncond_denoised": answer, "cond_denoised": answer, "cond": None,
+                           "uncond": None, "cond_scale": 1.0, "model": None, "sigma": sigma, "model_options": {},
+                           "input": xx})  # fmt: skip
+        return answer
+
+    def callback(state):
+        nonlocal first_of_step
+        same = [k for k in range(first_of_step, len(tensors)) if tensors[k] is state["x"]]
+        alone = state["i"] == 0 or len(tensors) == first_of_step + 1
+        seen.opens[state["i"]] = same[0] if same else (first_of_step if alone else None)
+        first_of_step = len(tensors)
+
+    devices = [x.device] if x.device.type == "cuda" else []
+    with torch.random.fork_rng(devices=devices):
+        try:
+            function(_Proxy(model_k, call), x, sigmas, extra_args=dict(extra_args), callback=callback, disable=True,
+                     **options)  # fmt: skip
+        except (IndexError, RuntimeError, TypeError, ValueError, AttributeError, ZeroDivisionError):
+            return None
+    return seen

@@ -1,0 +1,59 @@
+"""Guidance: one plain gradient step on the latent at each step of a range (Chefer et al. 2023, section 3).
+
+    z <- z - eta_i dL/dz,   eta_i = size * sqrt(linspace(1, 0.5, T)[i])   or constant
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from .context import Context, Forward
+
+SCHEDULES = ("sqrt", "constant")
+
+
+@dataclass(frozen=True)
+class Guide:
+    """size: step size in VP scale; schedule: "sqrt" falls to 0.71 of it over the run, "constant" does not."""
+
+    size: float = 20.0
+    schedule: str = "sqrt"
+
+    name = "guide"
+    evaluations = 1
+
+    @property
+    def idle(self) -> bool:
+        return self.size == 0
+
+    def check(self) -> None:
+        """Raise ValueError for parameters that cannot work."""
+        if not math.isfinite(self.size) or self.size < 0:
+            raise ValueError(f"the step size is {self.size}; give a finite number, 0 (off) or more")
+        if self.schedule not in SCHEDULES:
+            raise ValueError(f"unknown schedule '{self.schedule}'; use one of {', '.join(SCHEDULES)}")
+
+    def eta(self, index: int, steps: int) -> float:
+        """The step size at a step of a run of `steps` steps."""
+        if self.schedule == "constant":
+            return self.size
+        return self.size * math.sqrt(float(torch.linspace(1.0, 0.5, steps)[index]))
+
+    def apply(self, latent: Tensor, forwards: tuple[Forward, ...], context: Context) -> Tensor:
+        """The shifted latent; an image whose gradient is not finite is left as it was, and the trace says so."""
+        context.check()
+        value = context.evaluate(latent, forwards)
+        shift = -self.eta(context.step.index, context.total_steps) * value.gradient
+        ok = value.finite.view(-1, *[1] * (latent.dim() - 1))
+        result = torch.where(ok, latent + shift, latent)
+        context.keep(self.name, 0, "before", value.maps)
+        context.record(self.name, 0, value, result - latent)
+        context.progress(1, value.maps)
+        if not bool(value.finite.all()):
+            reasons = ["one update" if f else "loss or gradient not finite; left as it was" for f in value.finite]
+            context.stop(self.name, reasons, [int(f) for f in value.finite])
+        return result

@@ -1,0 +1,28 @@
+"""Look without touching: the subject maps of ordinary sampling at a step."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from .context import Context, Forward
+
+
+@dataclass(frozen=True)
+class Observe:
+    name = "observe"
+    evaluations = 1
+    idle = False
+
+    def check(self) -> None:
+        """Nothing to get wrong."""
+
+    def apply(self, latent: Tensor, forwards: tuple[Forward, ...], context: Context) -> Tensor:
+        """The same latent."""
+        context.check()
+        value = context.evaluate(latent, forwards, grad=False)
+        context.keep(self.name, 0, "seen", value.maps)
+        context.record(self.name, 0, value, None)
+        context.progress(1, value.maps)
+        return latent

@@ -1,0 +1,27 @@
+"""Overlap of subject pairs (Grimal et al. 2025, eq. 6; the form of A-STAR's segregation loss).
+
+    iou(s, r) = sum min(M_s, M_r) / sum (M_s + M_r),   L = mean over unordered pairs
+
+Not a true IoU: identical maps give 0.5. Deviation: the reference has no epsilon and divides 0 by 0 for
+maps that are zero everywhere; here such a pair counts 0.
+"""
+
+from __future__ import annotations
+
+from itertools import combinations
+
+import torch
+from torch import Tensor
+
+from ..maps import SubjectMaps
+from ..subjects import Subjects
+
+_TINY = 1e-12  # below any map that a softmax leaves, so ordinary values are unchanged
+
+
+def iou(maps: SubjectMaps, subjects: Subjects) -> Tensor:
+    """[B] in [0, 0.5]: mean overlap over pairs of subjects; needs two subjects."""
+    pairs = []
+    for s, r in combinations(maps.maps.flatten(2).unbind(1), 2):
+        pairs.append(torch.minimum(s, r).sum(-1) / (s + r).sum(-1).clamp(min=_TINY))
+    return torch.stack(pairs).mean(0)

@@ -1,0 +1,62 @@
+"""What a MODEL is asked to do while it is sampled. Chained nodes merge their plans into one."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from .blocks import BlockRange
+from .interventions import Guide, Observe, Refine
+from .losses import PAPER, Objective
+from .steps import Step
+from .trace import TraceHandle
+
+_ORDER = (Observe, Refine, Guide)  # at one step: look at what came, refine it, then guide (methods' own order)
+
+
+class GsnError(ValueError):
+    """A refusal a person can act on; the message opens with the node that has to change."""
+
+
+@dataclass(frozen=True)
+class CaptureSpec:
+    """Which attention to read. None or "auto" leaves it to the family's preset.
+
+    blocks: ranges of blocks; ratio: attention grid / latent grid; columns, stream: see MapProcessing.
+    """
+
+    blocks: tuple[BlockRange, ...] | None = None
+    ratio: float | None = None
+    columns: str = "auto"
+    stream: str = "average"
+
+
+@dataclass(frozen=True)
+class Action:
+    """An intervention at one step (last None) or at every step from first to last."""
+
+    origin: str  # the node that asked, for messages
+    intervention: Refine | Guide | Observe
+    first: Step
+    last: Step | None = None
+    objective: Objective = PAPER
+
+
+@dataclass(frozen=True)
+class Plan:
+    capture: CaptureSpec | None = None
+    actions: tuple[Action, ...] = ()
+    traces: tuple[TraceHandle, ...] = ()
+
+    def merged(self, other: Plan) -> Plan:
+        """This plan, then the other; the later node's capture settings win."""
+        return replace(
+            other,
+            capture=other.capture or self.capture,
+            actions=self.actions + other.actions,
+            traces=self.traces + other.traces,
+        )
+
+    def live_actions(self) -> tuple[Action, ...]:
+        """Actions that do something, in the order in which they act at one step."""
+        live = [a for a in self.actions if not a.intervention.idle]
+        return tuple(sorted(live, key=lambda a: _ORDER.index(type(a.intervention))))

@@ -1,0 +1,76 @@
+"""Settings as data: where each kind of model is read and at which noise level it is worth acting."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from .interventions import Guide, Refine
+from .losses import PAPER, Objective
+from .maps import MapProcessing
+from .plan import Action, Plan
+from .steps import Step
+from .trace import TraceHandle
+
+
+@dataclass(frozen=True)
+class ModelPreset:
+    """One kind of model.
+
+    refine_sigma: noise level of the single refinement; guide_sigmas: first and last level of guidance;
+    ratio: attention grid / latent grid of the layers to read; columns: see MapProcessing.
+    source: where the numbers come from, said to the user.
+    """
+
+    refine_sigma: float
+    guide_sigmas: tuple[float, float]
+    ratio: float
+    columns: str
+    source: str
+
+    def processing(self, columns: str, stream: str) -> MapProcessing:
+        return MapProcessing(columns=self.columns if columns == "auto" else columns, stream=stream)
+
+
+# The paper's t = 821 (index 8 of 50 DDPM steps) is sigma 5.633; guidance runs over steps 0..24, t 981..501.
+_SD1_SIGMAS = (13.12, 1.624)
+MODEL_PRESETS: dict[str, ModelPreset] = {
+    "sd1": ModelPreset(5.633, _SD1_SIGMAS, 1 / 4, "padded", "paper, SD 1.4"),
+    "sd2": ModelPreset(5.633, _SD1_SIGMAS, 1 / 4, "words", "paper's SD 1.4 step; untested on real SD 2 weights"),
+    "sdxl": ModelPreset(5.633, _SD1_SIGMAS, 1 / 4, "words", "paper's SD 1.4 step; untested on real SDXL weights"),
+    "demo": ModelPreset(4.692, _SD1_SIGMAS, 1.0, "words", "measured on the demo model"),
+}
+
+
+@dataclass(frozen=True)
+class Move:
+    """One intervention of a method; `last` None = at one step."""
+
+    intervention: Refine | Guide
+    objective: Objective
+    first: Step = Step()
+    last: Step | None = None
+
+
+_PAPER_MOVE = Move(Refine(), PAPER)
+_GUIDANCE_MOVE = Move(Guide(), Objective((("attend_excite", 1.0),)), last=Step())
+METHODS: dict[str, tuple[Move, ...]] = {
+    "paper": (_PAPER_MOVE,),
+    "guidance": (_GUIDANCE_MOVE,),
+    "paper + guidance": (_PAPER_MOVE, _GUIDANCE_MOVE),
+}
+
+
+def plan_for(
+    origin: str, method: str, step: Step, iterations: int, lr: float, step_size: float
+) -> tuple[Plan, TraceHandle]:
+    """A method's plan with the user's numbers; `step` is where it refines."""
+    actions = []
+    for move in METHODS[method]:
+        if isinstance(move.intervention, Refine):
+            intervention: Refine | Guide = replace(move.intervention, iterations=iterations, lr=lr)
+            actions.append(Action(origin, intervention, step, objective=move.objective))
+        else:
+            intervention = replace(move.intervention, size=step_size)
+            actions.append(Action(origin, intervention, move.first, move.last, move.objective))
+    handle = TraceHandle()
+    return Plan(actions=tuple(actions), traces=(handle,)), handle

@@ -1,0 +1,59 @@
+"""AttentionCapture: which attention is read, and a look at it during ordinary sampling."""
+
+from __future__ import annotations
+
+from comfy_api.latest import io
+from typing_extensions import override
+
+from ..gsn.blocks import parse_blocks
+from ..gsn.host.run import with_plan
+from ..gsn.interventions import Observe
+from ..gsn.plan import Action, CaptureSpec, GsnError, Plan
+from ..gsn.steps import parse_steps
+from ..gsn.trace import TraceHandle
+from .io import CATEGORY, trace_output
+
+_RATIOS = {"auto": None, "1": 1.0, "1/2": 1 / 2, "1/4": 1 / 4, "1/8": 1 / 8}
+
+
+class AttentionCapture(io.ComfyNode):
+    @classmethod
+    @override
+    def define_schema(cls):
+        return io.Schema(
+            node_id="AttentionCapture",
+            display_name="Attention Capture",
+            category=CATEGORY,
+            description="Chooses which attention maps the nodes after and before it on this model read. With steps to"
+                        " record it also shows the maps of ordinary sampling, without changing the picture.",
+            search_aliases=["attention maps", "heatmap", "daam"],
+            inputs=[
+                io.Model.Input("model"),
+                io.String.Input("blocks", default="auto",
+                                tooltip="auto, or blocks such as: in7-8, mid, out3-5. Later blocks cost more time."),
+                io.Combo.Input("resolution", options=list(_RATIOS), default="auto",
+                               tooltip="Size of the maps relative to the latent. auto: what suits the model, or any size in"
+                                       " the blocks you named."),
+                io.Combo.Input("columns", options=["auto", "padded", "words"], default="auto", advanced=True,
+                               tooltip="Text columns that compete in the second softmax: padded keeps end and padding tokens"
+                                       " (SD 1.x), words keeps words only (SD 2.x and later)."),
+                io.String.Input("record_steps", default="",
+                                tooltip="Steps whose maps to keep for GSNHeatmaps, for example: 0, 10, 50%. Empty: none."),
+            ],
+            outputs=[io.Model.Output(), trace_output()],
+        )  # fmt: skip
+
+    @classmethod
+    @override
+    def execute(cls, model, blocks, resolution, columns, record_steps) -> io.NodeOutput:
+        try:
+            spec = CaptureSpec(parse_blocks(blocks), _RATIOS[resolution], columns)
+            steps = parse_steps(record_steps)
+        except ValueError as error:
+            raise GsnError(f"AttentionCapture: {error}") from None
+        actions = tuple(Action("AttentionCapture", Observe(), step) for step in steps)
+        handle = TraceHandle()
+        return io.NodeOutput(with_plan(model, Plan(spec, actions, (handle,))), handle)
+
+
+NODES = [AttentionCapture]

@@ -1,0 +1,55 @@
+"""GSNGuidance: one gradient shift at every step of a range, as a MODEL patch."""
+
+from __future__ import annotations
+
+from comfy_api.latest import io
+from typing_extensions import override
+
+from ..gsn.host.run import with_plan
+from ..gsn.interventions import Guide
+from ..gsn.interventions.guide import SCHEDULES
+from ..gsn.losses import Objective
+from ..gsn.plan import Action, Plan
+from ..gsn.steps import Step
+from ..gsn.trace import TraceHandle
+from .io import CATEGORY, STEP_TOOLTIP, loss_input, trace_output, unit_input
+
+
+class GSNGuidance(io.ComfyNode):
+    @classmethod
+    @override
+    def define_schema(cls):
+        return io.Schema(
+            node_id="GSNGuidance",
+            display_name="GSN Guidance",
+            category=CATEGORY,
+            description="Nudges the latent once per step towards a picture in which every subject of GSNSubjects has its"
+                        " place. Alone, or after SingleStepIterRef. Put it between the model and any sampler.",
+            search_aliases=["attend and excite", "generative semantic nursing", "missing subject"],
+            inputs=[
+                io.Model.Input("model"),
+                io.Float.Input("step_size", default=20.0, min=0.0, max=10000.0, step=0.5,
+                               tooltip="How far each nudge goes; 20 as in the papers. 0 = off, exactly."),
+                io.Combo.Input("schedule", options=list(SCHEDULES), default="sqrt",
+                               tooltip="sqrt: falls to 0.71 of the step size over the run. constant: does not."),
+                io.Float.Input("first_step", default=0.0, min=-1e6, max=1e6, step=0.01, round=False, tooltip=STEP_TOOLTIP),
+                io.Float.Input("last_step", default=24.0, min=-1e6, max=1e6, step=0.01, round=False,
+                               tooltip="Last guided step, included. " + STEP_TOOLTIP),
+                unit_input("step_unit"),
+                loss_input(),
+            ],
+            outputs=[io.Model.Output(), trace_output()],
+        )  # fmt: skip
+
+    @classmethod
+    @override
+    def execute(cls, model, step_size, schedule, first_step, last_step, step_unit, loss=None) -> io.NodeOutput:
+        action = Action(
+            "GSNGuidance", Guide(step_size, schedule), Step(first_step, step_unit), Step(last_step, step_unit),
+            loss or Objective((("attend_excite", 1.0),)),
+        )  # fmt: skip
+        handle = TraceHandle()
+        return io.NodeOutput(with_plan(model, Plan(actions=(action,), traces=(handle,))), handle)
+
+
+NODES = [GSNGuidance]

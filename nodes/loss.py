@@ -1,0 +1,47 @@
+"""GSNLoss: which loss, how strong, added to which other."""
+
+from __future__ import annotations
+
+from comfy_api.latest import io
+from typing_extensions import override
+
+from ..gsn.losses import LOSSES, PAPER, Objective
+from ..gsn.plan import GsnError
+from .io import CATEGORY, Loss
+
+
+class GSNLoss(io.ComfyNode):
+    @classmethod
+    @override
+    def define_schema(cls):
+        return io.Schema(
+            node_id="GSNLoss",
+            display_name="GSN Loss",
+            category=CATEGORY,
+            description="What the attention maps of the subjects should look like. Chain several to add them up.",
+            search_aliases=["attend and excite", "attention loss", "iou"],
+            inputs=[
+                io.Combo.Input(
+                    "method", options=["paper", *LOSSES], default="paper",
+                    tooltip="paper: the mean of attend_excite and iou. attend_excite: every subject has a strong spot."
+                            " iou: subjects do not share their place (needs two subjects).",
+                ),
+                io.Float.Input("weight", default=1.0, min=-1000.0, max=1000.0, step=0.05, tooltip="Factor on this loss."),
+                Loss.Input("add_to", optional=True, tooltip="Another loss to add this one to."),
+            ],
+            outputs=[Loss.Output(display_name="loss")],
+        )  # fmt: skip
+
+    @classmethod
+    @override
+    def execute(cls, method, weight, add_to=None) -> io.NodeOutput:
+        base = PAPER if method == "paper" else Objective(((method, 1.0),))
+        own = Objective(tuple((name, share * weight) for name, share in base.terms))
+        try:
+            own.check_weights()
+        except ValueError as error:
+            raise GsnError(f"GSNLoss: {error}") from None
+        return io.NodeOutput(own if add_to is None else add_to + own)
+
+
+NODES = [GSNLoss]

@@ -1,0 +1,58 @@
+"""SingleStepIterRef: the paper's single refinement, as a MODEL patch."""
+
+from __future__ import annotations
+
+from comfy_api.latest import io
+from typing_extensions import override
+
+from ..gsn.host.run import with_plan
+from ..gsn.interventions import Refine
+from ..gsn.losses import PAPER
+from ..gsn.plan import Action, Plan
+from ..gsn.steps import Step
+from ..gsn.trace import TraceHandle
+from .io import CATEGORY, loss_input, step_inputs, trace_output
+
+
+class SingleStepIterRef(io.ComfyNode):
+    @classmethod
+    @override
+    def define_schema(cls):
+        return io.Schema(
+            node_id="SingleStepIterRef",
+            display_name="Single-Step Iterative Refinement",
+            category=CATEGORY,
+            description="Stops the sampler at one step, optimises the latent until every subject of GSNSubjects has a strong"
+                        " and separate place in the attention maps, and lets the sampler go on. Put it between the model"
+                        " and any sampler.",
+            search_aliases=["attend and excite", "missing subject", "prompt alignment", "step selection", "GSN"],
+            inputs=[
+                io.Model.Input("model"),
+                *step_inputs(),
+                io.Int.Input("iterations", default=50, min=0, max=1000, tooltip="Gradient steps; each costs about one to two"
+                             " ordinary model calls. 0 = off, exactly."),
+                io.Float.Input("lr", default=0.01, min=0.0, max=10.0, step=0.001, round=False,
+                               tooltip="How far one gradient step may move the latent. More repairs more and harms more."),
+                loss_input(),
+                io.Combo.Input("optimiser", options=["adam", "sgd"], default="adam", advanced=True,
+                               tooltip="adam as in the paper; sgd is the plain gradient and wants lr around 20."),
+                io.Boolean.Input("stop_early", default=False, advanced=True,
+                                 tooltip="Stop an image once its loss is at or below the threshold. The paper does not."),
+                io.Float.Input("threshold", default=0.2, min=-1000.0, max=1000.0, step=0.01, advanced=True,
+                               tooltip="Loss at which stop_early ends the refinement."),
+            ],
+            outputs=[io.Model.Output(), trace_output()],
+        )  # fmt: skip
+
+    @classmethod
+    @override
+    def execute(
+        cls, model, step, step_unit, iterations, lr, loss=None, optimiser="adam", stop_early=False, threshold=0.2
+    ) -> io.NodeOutput:
+        refine = Refine(iterations, lr, optimiser, threshold if stop_early else None)
+        action = Action("SingleStepIterRef", refine, Step(step, step_unit), objective=loss or PAPER)
+        handle = TraceHandle()
+        return io.NodeOutput(with_plan(model, Plan(actions=(action,), traces=(handle,))), handle)
+
+
+NODES = [SingleStepIterRef]
