@@ -1,0 +1,98 @@
+"""What a user's server and browser make of the pack."""
+
+import json
+
+import pytest
+
+from devtools.environment import PACK, ROOT
+from devtools.ui_to_api import ui_to_api
+
+SCHEMA = ROOT / "tests" / "schema.json"
+TEMPLATES = sorted((ROOT / "workflows").glob("*.json"))
+ids = pytest.mark.parametrize("template", TEMPLATES, ids=lambda p: p.stem)
+
+
+def our_nodes(object_info):
+    found = {k: v for k, v in object_info.items() if v["python_module"] == f"custom_nodes.{PACK}"}
+    assert found, "the server did not load the pack"
+    return found
+
+
+def test_the_server_offers_every_node_of_the_frozen_schema(object_info):
+    assert set(our_nodes(object_info)) == set(json.loads(SCHEMA.read_text()))
+
+
+def test_every_node_and_input_explains_itself(object_info):
+    silent = []
+    for node_id, node in our_nodes(object_info).items():
+        if not node["description"]:
+            silent.append(node_id)
+        for group in ("required", "optional"):
+            for name, spec in node["input"].get(group, {}).items():
+                if not (len(spec) > 1 and spec[1].get("tooltip")):
+                    silent.append(f"{node_id}.{name}")
+    assert not silent
+
+
+def test_every_node_has_a_help_page(server, object_info):
+    for node_id in our_nodes(object_info):
+        page = server._request(f"/extensions/{PACK}/docs/{node_id}.md").decode()
+        assert page.startswith("#") and len(page) > 200, node_id
+
+
+def test_templates_are_listed_with_a_picture(server):
+    listed = server.get("/api/workflow_templates")[PACK]
+    assert sorted(listed) == [p.stem for p in TEMPLATES]
+    for template in TEMPLATES:
+        assert template.with_suffix(".jpg").exists(), f"{template.stem} has no thumbnail"
+
+
+@ids
+def test_a_template_runs(template, server, object_info):
+    """On the demo model, or on a toy model where the template wants a checkpoint of the user's."""
+    prompt = ui_to_api(json.loads(template.read_text()), object_info)
+    for node in prompt.values():
+        if node["class_type"] == "CheckpointLoaderSimple":
+            node["class_type"], node["inputs"] = "ToyModel", {"family": "sd15", "seed": 0}
+        for size in ("width", "height"):
+            if size in node["inputs"] and isinstance(node["inputs"][size], int):
+                node["inputs"][size] = min(node["inputs"][size], 256)
+    outputs = server.run(prompt, timeout=600)
+    savers = [n for n, node in prompt.items() if object_info[node["class_type"]].get("output_node")]
+    assert set(savers) <= set(outputs)
+
+
+@ids
+def test_our_conversion_is_the_editors(template, page, object_info):
+    """ui_to_api gives what the real editor queues, so the demo runs what a user runs."""
+    workflow = json.loads(template.read_text())
+    theirs = page.js(
+        f"(async () => {{ await app.loadGraphData({json.dumps(workflow)}); "
+        "return (await app.graphToPrompt()).output; })()"
+    )
+    ours = ui_to_api(workflow, object_info)
+    assert {k: v["class_type"] for k, v in ours.items()} == {k: v["class_type"] for k, v in theirs.items()}
+    for node_id, node in ours.items():
+        assert node["inputs"] == theirs[node_id]["inputs"], f"node {node_id} ({node['class_type']})"
+
+
+@ids
+def test_a_template_survives_the_editor(template, page, object_info):
+    """Loaded and saved again by the editor: the same nodes, links and widget values."""
+    workflow = json.loads(template.read_text())
+    load = f"await app.loadGraphData({json.dumps(workflow)})"
+    again = page.js(f"(async () => {{ {load}; return app.graph.serialize(); }})()")
+    assert {n["id"]: n["type"] for n in again["nodes"]} == {n["id"]: n["type"] for n in workflow["nodes"]}
+    assert len(again["links"]) == len(workflow["links"])
+    assert ui_to_api(again, object_info) == ui_to_api(workflow, object_info)
+
+
+def test_the_editor_draws_every_node(page, object_info):
+    """Each node can be made in the editor, with the sockets and widgets that the schema promises."""
+    for node_id, node in our_nodes(object_info).items():
+        made = page.js(
+            f"(() => {{ const n = LiteGraph.createNode({json.dumps(node_id)}); if (!n) return null; "
+            "return {outputs: (n.outputs || []).map(o => o.type)}; })()"
+        )
+        assert made, f"the editor does not know {node_id}"
+        assert made["outputs"] == node["output"]
