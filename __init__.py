@@ -2,7 +2,9 @@
 
 from comfy_api.latest import ComfyExtension
 
-MODULES = ()  # the node modules, in the order of the menu
+from .nodes import capture, guidance, loss, refine, sample, subjects, views
+
+MODULES = (subjects, capture, loss, refine, guidance, sample, views)
 
 WEB_DIRECTORY = "./web"
 

@@ -30,7 +30,7 @@ def parse_blocks(text: str) -> tuple[BlockRange, ...] | None:
     for piece in re.split(r"[,\s]+", text.strip().lower()):
         match = _PART.match(piece)
         part = _PARTS.get(match["part"]) if match else None
-        if part is None or (match["first"] is None and part != "middle"):
+        if match is None or part is None or (match["first"] is None and part != "middle"):
             raise ValueError(f"cannot read block '{piece}'; write for example in7-8, mid, out3-5 or 12-17, or auto")
         first = int(match["first"] or 0)
         last = int(match["last"]) if match["last"] is not None else first

@@ -25,23 +25,38 @@ class AttentionCapture(io.ComfyNode):
             display_name="Attention Capture",
             category=CATEGORY,
             description="Chooses which attention maps the nodes after and before it on this model read. With steps to"
-                        " record it also shows the maps of ordinary sampling, without changing the picture.",
+            " record it also shows the maps of ordinary sampling, without changing the picture.",
             search_aliases=["attention maps", "heatmap", "daam"],
             inputs=[
                 io.Model.Input("model"),
-                io.String.Input("blocks", default="auto",
-                                tooltip="auto, or blocks such as: in7-8, mid, out3-5. Later blocks cost more time."),
-                io.Combo.Input("resolution", options=list(_RATIOS), default="auto",
-                               tooltip="Size of the maps relative to the latent. auto: what suits the model, or any size in"
-                                       " the blocks you named."),
-                io.Combo.Input("columns", options=["auto", "padded", "words"], default="auto", advanced=True,
-                               tooltip="Text columns that compete in the second softmax: padded keeps end and padding tokens"
-                                       " (SD 1.x), words keeps words only (SD 2.x and later)."),
-                io.String.Input("record_steps", default="",
-                                tooltip="Steps whose maps to keep for GSNHeatmaps, for example: 0, 10, 50%. Empty: none."),
+                io.String.Input(
+                    "blocks",
+                    default="auto",
+                    tooltip="auto, or blocks such as: in7-8, mid, out3-5. Later blocks cost more time.",
+                ),
+                io.Combo.Input(
+                    "resolution",
+                    options=list(_RATIOS),
+                    default="auto",
+                    tooltip="Size of the maps relative to the latent. auto: what suits the model, or any size in"
+                    " the blocks you named.",
+                ),
+                io.Combo.Input(
+                    "columns",
+                    options=["auto", "padded", "words"],
+                    default="auto",
+                    advanced=True,
+                    tooltip="Text columns that compete in the second softmax: padded keeps end and padding tokens"
+                    " (SD 1.x), words keeps words only (SD 2.x and later).",
+                ),
+                io.String.Input(
+                    "record_steps",
+                    default="",
+                    tooltip="Steps whose maps to keep for GSNHeatmaps, for example: 0, 10, 50%. Empty: none.",
+                ),
             ],
             outputs=[io.Model.Output(), trace_output()],
-        )  # fmt: skip
+        )
 
     @classmethod
     @override

@@ -23,31 +23,54 @@ class GSNGuidance(io.ComfyNode):
             node_id="GSNGuidance",
             display_name="GSN Guidance",
             category=CATEGORY,
-            description="Nudges the latent once per step towards a picture in which every subject of GSNSubjects has its"
-                        " place. Alone, or after SingleStepIterRef. Put it between the model and any sampler.",
+            description="Nudges the latent once per step towards a picture in which every subject of"
+                " GSNSubjects has its"
+            " place. Alone, or after SingleStepIterRef. Put it between the model and any sampler.",
             search_aliases=["attend and excite", "generative semantic nursing", "missing subject"],
             inputs=[
                 io.Model.Input("model"),
-                io.Float.Input("step_size", default=20.0, min=0.0, max=10000.0, step=0.5,
-                               tooltip="How far each nudge goes; 20 as in the papers. 0 = off, exactly."),
-                io.Combo.Input("schedule", options=list(SCHEDULES), default="sqrt",
-                               tooltip="sqrt: falls to 0.71 of the step size over the run. constant: does not."),
-                io.Float.Input("first_step", default=0.0, min=-1e6, max=1e6, step=0.01, round=False, tooltip=STEP_TOOLTIP),
-                io.Float.Input("last_step", default=24.0, min=-1e6, max=1e6, step=0.01, round=False,
-                               tooltip="Last guided step, included. " + STEP_TOOLTIP),
+                io.Float.Input(
+                    "step_size",
+                    default=20.0,
+                    min=0.0,
+                    max=10000.0,
+                    step=0.5,
+                    tooltip="How far each nudge goes; 20 as in the papers. 0 = off, exactly.",
+                ),
+                io.Combo.Input(
+                    "schedule",
+                    options=list(SCHEDULES),
+                    default="sqrt",
+                    tooltip="sqrt: falls to 0.71 of the step size over the run. constant: does not.",
+                ),
+                io.Float.Input(
+                    "first_step", default=0.0, min=-1e6, max=1e6, step=0.01, round=False, tooltip=STEP_TOOLTIP
+                ),
+                io.Float.Input(
+                    "last_step",
+                    default=24.0,
+                    min=-1e6,
+                    max=1e6,
+                    step=0.01,
+                    round=False,
+                    tooltip="Last guided step, included. " + STEP_TOOLTIP,
+                ),
                 unit_input("step_unit"),
                 loss_input(),
             ],
             outputs=[io.Model.Output(), trace_output()],
-        )  # fmt: skip
+        )
 
     @classmethod
     @override
     def execute(cls, model, step_size, schedule, first_step, last_step, step_unit, loss=None) -> io.NodeOutput:
         action = Action(
-            "GSNGuidance", Guide(step_size, schedule), Step(first_step, step_unit), Step(last_step, step_unit),
+            "GSNGuidance",
+            Guide(step_size, schedule),
+            Step(first_step, step_unit),
+            Step(last_step, step_unit),
             loss or Objective((("attend_excite", 1.0),)),
-        )  # fmt: skip
+        )
         handle = TraceHandle()
         return io.NodeOutput(with_plan(model, Plan(actions=(action,), traces=(handle,))), handle)
 

@@ -26,13 +26,17 @@ def step_inputs(name: str = "step", default: float = 8.0) -> list:
 
 def unit_input(name: str):
     return io.Combo.Input(
-        name, options=list(UNITS), default="auto",
+        name,
+        options=list(UNITS),
+        default="auto",
         tooltip="auto: the noise level recommended for this kind of model, whatever the scheduler and step count.",
-    )  # fmt: skip
+    )
 
 
 def loss_input():
-    return Loss.Input("loss", optional=True, tooltip="What to optimise, from GSNLoss. Not connected: the method's own loss.")
+    return Loss.Input(
+        "loss", optional=True, tooltip="What to optimise, from GSNLoss. Not connected: the method's own loss."
+    )
 
 
 def trace_output():

@@ -22,15 +22,19 @@ class GSNLoss(io.ComfyNode):
             search_aliases=["attend and excite", "attention loss", "iou"],
             inputs=[
                 io.Combo.Input(
-                    "method", options=["paper", *LOSSES], default="paper",
+                    "method",
+                    options=["paper", *LOSSES],
+                    default="paper",
                     tooltip="paper: the mean of attend_excite and iou. attend_excite: every subject has a strong spot."
-                            " iou: subjects do not share their place (needs two subjects).",
+                    " iou: subjects do not share their place (needs two subjects).",
                 ),
-                io.Float.Input("weight", default=1.0, min=-1000.0, max=1000.0, step=0.05, tooltip="Factor on this loss."),
+                io.Float.Input(
+                    "weight", default=1.0, min=-1000.0, max=1000.0, step=0.05, tooltip="Factor on this loss."
+                ),
                 Loss.Input("add_to", optional=True, tooltip="Another loss to add this one to."),
             ],
             outputs=[Loss.Output(display_name="loss")],
-        )  # fmt: skip
+        )
 
     @classmethod
     @override

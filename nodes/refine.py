@@ -22,27 +22,56 @@ class SingleStepIterRef(io.ComfyNode):
             node_id="SingleStepIterRef",
             display_name="Single-Step Iterative Refinement",
             category=CATEGORY,
-            description="Stops the sampler at one step, optimises the latent until every subject of GSNSubjects has a strong"
-                        " and separate place in the attention maps, and lets the sampler go on. Put it between the model"
-                        " and any sampler.",
+            description="Stops the sampler at one step, optimises the latent until every subject of"
+                " GSNSubjects has a strong"
+            " and separate place in the attention maps, and lets the sampler go on. Put it between the model"
+            " and any sampler.",
             search_aliases=["attend and excite", "missing subject", "prompt alignment", "step selection", "GSN"],
             inputs=[
                 io.Model.Input("model"),
                 *step_inputs(),
-                io.Int.Input("iterations", default=50, min=0, max=1000, tooltip="Gradient steps; each costs about one to two"
-                             " ordinary model calls. 0 = off, exactly."),
-                io.Float.Input("lr", default=0.01, min=0.0, max=10.0, step=0.001, round=False,
-                               tooltip="How far one gradient step may move the latent. More repairs more and harms more."),
+                io.Int.Input(
+                    "iterations",
+                    default=50,
+                    min=0,
+                    max=1000,
+                    tooltip="Gradient steps; each costs about one to two ordinary model calls. 0 = off, exactly.",
+                ),
+                io.Float.Input(
+                    "lr",
+                    default=0.01,
+                    min=0.0,
+                    max=10.0,
+                    step=0.001,
+                    round=False,
+                    tooltip="How far one gradient step may move the latent. More repairs more and harms more.",
+                ),
                 loss_input(),
-                io.Combo.Input("optimiser", options=["adam", "sgd"], default="adam", advanced=True,
-                               tooltip="adam as in the paper; sgd is the plain gradient and wants lr around 20."),
-                io.Boolean.Input("stop_early", default=False, advanced=True,
-                                 tooltip="Stop an image once its loss is at or below the threshold. The paper does not."),
-                io.Float.Input("threshold", default=0.2, min=-1000.0, max=1000.0, step=0.01, advanced=True,
-                               tooltip="Loss at which stop_early ends the refinement."),
+                io.Combo.Input(
+                    "optimiser",
+                    options=["adam", "sgd"],
+                    default="adam",
+                    advanced=True,
+                    tooltip="adam as in the paper; sgd is the plain gradient and wants lr around 20.",
+                ),
+                io.Boolean.Input(
+                    "stop_early",
+                    default=False,
+                    advanced=True,
+                    tooltip="Stop an image once its loss is at or below the threshold. The paper does not.",
+                ),
+                io.Float.Input(
+                    "threshold",
+                    default=0.2,
+                    min=-1000.0,
+                    max=1000.0,
+                    step=0.01,
+                    advanced=True,
+                    tooltip="Loss at which stop_early ends the refinement.",
+                ),
             ],
             outputs=[io.Model.Output(), trace_output()],
-        )  # fmt: skip
+        )
 
     @classmethod
     @override

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import comfy.samplers
 from comfy_api.latest import io
 from comfy_execution.graph_utils import ExecutionBlocker
 from typing_extensions import override
 
-from ..gsn.host.sampling import output_connected, output_connected_now, sample
+from ..gsn.host.sampling import SAMPLERS, SCHEDULERS, output_connected, output_connected_now, sample
 from ..gsn.presets import METHODS, plan_for
 from ..gsn.steps import Step
 from .io import CATEGORY, step_inputs, trace_output
@@ -23,37 +22,79 @@ class GSNKSampler(io.ComfyNode):
             node_id="GSNKSampler",
             display_name="GSN KSampler",
             category=CATEGORY,
-            description="KSampler that makes every subject of GSNSubjects appear. The second output is the plain picture of"
-                        " the same seed, computed only when it is connected.",
+            description="KSampler that makes every subject of GSNSubjects appear. The second output is the"
+                " plain picture of"
+            " the same seed, computed only when it is connected.",
             search_aliases=["ksampler", "missing subject", "attend and excite", "before after"],
             inputs=[
                 io.Model.Input("model"),
-                io.Int.Input("seed", default=0, min=0, max=0xFFFFFFFFFFFFFFFF, control_after_generate=True,
-                             tooltip="The random seed of the noise."),
+                io.Int.Input(
+                    "seed",
+                    default=0,
+                    min=0,
+                    max=0xFFFFFFFFFFFFFFFF,
+                    control_after_generate=True,
+                    tooltip="The random seed of the noise.",
+                ),
                 io.Int.Input("steps", default=50, min=1, max=10000, tooltip="Sampling steps."),
-                io.Float.Input("cfg", default=7.5, min=0.0, max=100.0, step=0.1, round=0.01,
-                               tooltip="Classifier-free guidance scale."),
-                io.Combo.Input("sampler_name", options=comfy.samplers.KSampler.SAMPLERS, default="ddpm",
-                               tooltip="Any of ComfyUI's samplers. The paper used ddpm."),
-                io.Combo.Input("scheduler", options=comfy.samplers.KSampler.SCHEDULERS, default="ddim_uniform",
-                               tooltip="Any of ComfyUI's schedulers. ddim_uniform spaces steps as the paper did."),
+                io.Float.Input(
+                    "cfg",
+                    default=7.5,
+                    min=0.0,
+                    max=100.0,
+                    step=0.1,
+                    round=0.01,
+                    tooltip="Classifier-free guidance scale.",
+                ),
+                io.Combo.Input(
+                    "sampler_name",
+                    options=SAMPLERS,
+                    default="ddpm",
+                    tooltip="Any of ComfyUI's samplers. The paper used ddpm.",
+                ),
+                io.Combo.Input(
+                    "scheduler",
+                    options=SCHEDULERS,
+                    default="ddim_uniform",
+                    tooltip="Any of ComfyUI's schedulers. ddim_uniform spaces steps as the paper did.",
+                ),
                 io.Conditioning.Input("positive", tooltip="From GSNSubjects."),
                 io.Conditioning.Input("negative"),
                 io.Latent.Input("latent_image"),
                 io.Float.Input("denoise", default=1.0, min=0.0, max=1.0, step=0.01, tooltip="1 = from pure noise."),
-                io.Combo.Input("method", options=list(METHODS), default="paper",
-                               tooltip="paper: one refinement of the latent at one step. guidance: a nudge at each early step"
-                                       " (Attend-and-Excite). paper + guidance: both."),
+                io.Combo.Input(
+                    "method",
+                    options=list(METHODS),
+                    default="paper",
+                    tooltip="paper: one refinement of the latent at one step. guidance: a nudge at each early step"
+                    " (Attend-and-Excite). paper + guidance: both.",
+                ),
                 *step_inputs(),
-                io.Int.Input("iterations", default=50, min=0, max=1000, tooltip="Gradient steps of the refinement. 0 = off."),
-                io.Float.Input("lr", default=0.01, min=0.0, max=10.0, step=0.001, round=False,
-                               tooltip="How far one gradient step of the refinement may move the latent."),
-                io.Float.Input("step_size", default=20.0, min=0.0, max=10000.0, step=0.5, advanced=True,
-                               tooltip="How far each nudge of the guidance goes. 0 = off."),
+                io.Int.Input(
+                    "iterations", default=50, min=0, max=1000, tooltip="Gradient steps of the refinement. 0 = off."
+                ),
+                io.Float.Input(
+                    "lr",
+                    default=0.01,
+                    min=0.0,
+                    max=10.0,
+                    step=0.001,
+                    round=False,
+                    tooltip="How far one gradient step of the refinement may move the latent.",
+                ),
+                io.Float.Input(
+                    "step_size",
+                    default=20.0,
+                    min=0.0,
+                    max=10000.0,
+                    step=0.5,
+                    advanced=True,
+                    tooltip="How far each nudge of the guidance goes. 0 = off.",
+                ),
             ],
             outputs=[io.Latent.Output(display_name="refined"), io.Latent.Output(display_name="plain"), trace_output()],
             hidden=[io.Hidden.prompt, io.Hidden.unique_id],
-        )  # fmt: skip
+        )
 
     @classmethod
     @override
@@ -63,9 +104,24 @@ class GSNKSampler(io.ComfyNode):
     @classmethod
     @override
     def execute(
-        cls, model, seed, steps, cfg, sampler_name, scheduler, positive, negative, latent_image, denoise, method,
-        step, step_unit, iterations, lr, step_size,
-    ) -> io.NodeOutput:  # fmt: skip
+        cls,
+        model,
+        seed,
+        steps,
+        cfg,
+        sampler_name,
+        scheduler,
+        positive,
+        negative,
+        latent_image,
+        denoise,
+        method,
+        step,
+        step_unit,
+        iterations,
+        lr,
+        step_size,
+    ) -> io.NodeOutput:
         settings = (seed, steps, cfg, sampler_name, scheduler, positive, negative, latent_image, denoise)
         plan, handle = plan_for("GSNKSampler", method, Step(step, step_unit), iterations, lr, step_size)
         refined = sample(model, *settings, plan=plan)

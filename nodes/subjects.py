@@ -14,7 +14,7 @@ class GSNSubjects(io.ComfyNode):
     def define_schema(cls) -> io.Schema:
         return io.Schema(
             node_id="GSNSubjects",
-            display_name="Subjects (GSN)",
+            display_name="GSN Subjects",
             category=CATEGORY,
             description=(
                 "Encodes a prompt like CLIP Text Encode and remembers which words are subjects, so that "
@@ -42,7 +42,7 @@ class GSNSubjects(io.ComfyNode):
                     "subjects",
                     default="",
                     tooltip="The words that must be seen, separated by commas: cat, the red dog. cat#2 is "
-                    "the second cat. Empty: the [marks] in the text, or else found in the text by themselves.",
+                    "the second cat. Empty: the [marks] in the text, or else what the text itself names.",
                 ),
             ],
             outputs=[

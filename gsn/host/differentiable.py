@@ -17,6 +17,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 import comfy.ops
@@ -62,8 +63,9 @@ def refuse_foreign(model: Any, origin: str) -> None:
             foreign = any(not p.is_floating_point() for p in module.parameters(recurse=False))
         if foreign:
             raise GsnError(
-                f"{origin}: layer '{name}' keeps its weights in a format ({kind.__module__}.{kind.__qualname__}) that has no known"
-                " derivative; load the model in fp16, bf16, fp8 or one of ComfyUI's own quantised formats"
+                f"{origin}: layer '{name}' keeps its weights in a format "
+                f"({kind.__module__}.{kind.__qualname__}) that has"
+                " no known derivative; load the model in fp16, bf16, fp8 or one of ComfyUI's own quantised formats"
             )
 
 
@@ -139,10 +141,18 @@ def _freeze(module: Any, changes: _Changes) -> None:
     if _casts(module):
         inner = module.forward_comfy_cast_weights
     else:
-        plain = nn.Linear if isinstance(module, nn.Linear) else None
-        inner = (lambda x: plain.forward(module, x)) if plain else (lambda x: module._conv_forward(x, module.weight, module.bias))
+        plain = _plain_linear if isinstance(module, nn.Linear) else _plain_conv
+        inner = partial(plain, module)
     changes.set(own, "comfy_cast_weights", True)
     changes.set(own, "forward_comfy_cast_weights", lambda x, *args, **kw: _Frozen.apply(x, module, inner, args, kw))
+
+
+def _plain_linear(module: Any, x: Tensor) -> Tensor:
+    return nn.Linear.forward(module, x)
+
+
+def _plain_conv(module: Any, x: Tensor) -> Tensor:
+    return module._conv_forward(x, module.weight, module.bias)
 
 
 class _Frozen(torch.autograd.Function):

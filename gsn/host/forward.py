@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
 import comfy.model_patcher
 import comfy.samplers
 import torch
+from comfy.ldm.modules.attention import attention_pytorch
 from torch import Tensor
 
 from ..maps import AttentionMaps
@@ -72,10 +74,8 @@ class EntryForward:
         options["transformer_options"]["optimized_attention_override"] = _pytorch_attention
         sigma = step.sigma.detach().clone().expand(x.shape[0])
         self._apply_hooks(entry, sigma, options)
-        try:
+        with suppress(CaptureDone):
             comfy.samplers.calc_cond_batch(step.model, [[entry]], x, sigma, options)
-        except CaptureDone:
-            pass
         return collector.maps()
 
     def _apply_hooks(self, entry: dict, sigma: Tensor, options: dict) -> None:
@@ -101,8 +101,6 @@ def plain_options(model_options: dict) -> dict:
 
 def _pytorch_attention(function: Any, *args: Any, **kwargs: Any) -> Tensor:
     """Other backends have no backward, or keep everything for it."""
-    from comfy.ldm.modules.attention import attention_pytorch
-
     return attention_pytorch(*args, **kwargs)
 
 

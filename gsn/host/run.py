@@ -17,7 +17,7 @@ from torch import Tensor
 from ..interventions import Context
 from ..plan import Action, CaptureSpec, GsnError, Plan
 from ..presets import MODEL_PRESETS, ModelPreset
-from ..steps import Schedule, StepError
+from ..steps import Schedule
 from ..subjects import SUBJECTS_KEY, Subjects
 from ..trace import StepInfo, Trace
 from . import memory

@@ -4,12 +4,17 @@ from __future__ import annotations
 
 from typing import Any
 
-import nodes as comfy_nodes
+import comfy.samplers
 from comfy_execution.graph_utils import is_link
 from server import PromptServer
 
+import nodes as comfy_nodes
+
 from ..plan import Plan
 from .run import with_plan
+
+SAMPLERS = comfy.samplers.KSampler.SAMPLERS
+SCHEDULERS = comfy.samplers.KSampler.SCHEDULERS
 
 
 def sample(

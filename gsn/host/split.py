@@ -127,34 +127,40 @@ def rehearse(
 ) -> Rehearsal:
     """Find the calls that open the wanted steps and prove that editing there edits the sampler's state."""
 
-    def rehearsed(start: int, levels: Tensor, shift_at: int | None = None, answer: Callable = torch.zeros_like):
-        crop = x[..., :8, :8].clone()
-        return _rehearse(function, model_k, crop, levels[start:].clone(), extra_args, options, shift_at, answer)
+    def rehearsed(start: int, stop: int, shift_at: int | None = None, shift: float = 0.0, answer=torch.zeros_like):
+        crop, levels = x[..., :8, :8] + shift, sigmas[start : stop + 1].clone()
+        return _rehearse(function, model_k, crop, levels, extra_args, options, shift_at, answer)
 
-    plain = rehearsed(0, sigmas)
+    last = len(sigmas) - 1
+    plain = rehearsed(0, last)
     if plain is None or any(plain.opens.get(i) is None for i in wanted):
         return Rehearsal(False, {})
     for i in wanted:
         if abs(plain.levels[plain.opens[i]] - float(sigmas[i])) > 1e-4 * max(1.0, float(sigmas[i])):
             return Rehearsal(False, {})  # it walks its own schedule
-    # The last step ends on the model's answer whatever its state was, so the proof is made before it: shifting
-    # x at the call must reach the next step's input if, and only if, a run started from the shifted x reaches it.
-    probe = min(wanted[0], len(sigmas) - 3)
+    # A sampler may call the model on something else than its state (uni_pc, sa_solver), so proof is asked for: shifting
+    # x at the call must reach the next step's input if, and only if, starting from the shifted x does. One step goes
+    # before it, as correctors look back; the last step ends on the model's answer whatever its state was.
+    probe = min(wanted[-1], last - 2)
     if probe < 0:
         return Rehearsal(False, {})
-    few = sigmas[: probe + 3]
+    lead = min(probe, 1)
     for answer in (torch.zeros_like, torch.clone):
-        inside = [rehearsed(0, few, at, answer) for at in (None, plain.opens[probe])]
-        started = [rehearsed(probe, few, at, answer) for at in (None, 0)]
-        if _moved(inside, probe + 1) is None or _moved(inside, probe + 1) != _moved(started, 1):
+        still = rehearsed(probe - lead, probe + 2, answer=answer)
+        at = still.opens.get(lead) if still else None
+        called = rehearsed(probe - lead, probe + 2, at, answer=answer)
+        fresh, started = (rehearsed(probe, probe + 2, None, shift, answer) for shift in (0.0, 1.0))
+        moved = _moved(still, called, lead + 1)
+        if moved is None or moved != _moved(fresh, started, 1):
             return Rehearsal(False, {})
     return Rehearsal(True, {plain.opens[i]: i for i in wanted})
 
 
-def _moved(runs: list[_Calls | None], step: int) -> bool | None:
-    """Whether the input that opens a step differs between two rehearsals; None where it is not known."""
-    inputs = [run.inputs[run.opens[step]] for run in runs if run is not None and run.opens.get(step) is not None]
-    return None if len(inputs) < 2 else not torch.equal(*inputs)
+def _moved(one: _Calls | None, other: _Calls | None, step: int) -> bool | None:
+    """Whether the inputs that open a step differ; None where that is not known."""
+    if one is None or other is None or one.opens.get(step) is None or other.opens.get(step) is None:
+        return None
+    return not torch.equal(one.inputs[one.opens[step]], other.inputs[other.opens[step]])
 
 
 @dataclass
