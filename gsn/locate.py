@@ -15,9 +15,7 @@ from .parse import Choice
 from .prompt import Prompt, Word, fold
 from .subjects import Subject, SubjectError, Subjects, TextStream
 
-_VECTORS = (
-    "\ue000"  # stands for one embedding in both letter sequences; from the private range, no prompt has it
-)
+_VECTORS = "\ue000"  # stands for one embedding in both letter sequences; from the private range, no prompt has it
 
 Letters = list[tuple[str, tuple[int, ...]]]  # one folded letter and the columns that spell it
 
@@ -63,9 +61,7 @@ def locate_subjects(
         if absent:
             notes.append(f"{choice.label!r} has no token in the text encoder {', '.join(absent)}.")
         attributes = tuple(place(attribute) for attribute in choice.attributes)
-        return Subject(
-            choice.label, {name: columns for name, columns in tokens.items() if columns}, attributes
-        )
+        return Subject(choice.label, {name: columns for name, columns in tokens.items() if columns}, attributes)
 
     items = tuple(place(choice) for choice in choices)
     return Subjects(prompt.text, items, tuple(streams)), tuple(notes)
@@ -74,11 +70,7 @@ def locate_subjects(
 def _columns(words: Iterable[Word], maps: Sequence[Mapping[int, set[int]]], length: int) -> tuple[int, ...]:
     """The columns of all the words in all the rows; empty if in none of them every word can be found."""
     words = list(words)
-    found = [
-        set().union(*(owned[w.start] for w in words))
-        for owned in maps
-        if all(w.start in owned for w in words)
-    ]
+    found = [set().union(*(owned[w.start] for w in words)) for owned in maps if all(w.start in owned for w in words)]
     return tuple(sorted(column for column in set().union(*found) if column < length))
 
 
@@ -131,9 +123,7 @@ def _letters(data: Sequence[tuple[int, int]]) -> Letters:
         size = _character_size(data[i][0])
         part = data[i : i + size]
         columns = tuple(dict.fromkeys(column for _, column in part))
-        out += [
-            (letter, columns) for letter in fold(bytes(byte for byte, _ in part).decode("utf-8", "ignore"))
-        ]
+        out += [(letter, columns) for letter in fold(bytes(byte for byte, _ in part).decode("utf-8", "ignore"))]
         i += size
     return out
 

@@ -73,12 +73,8 @@ def _divide(words: Sequence[Word], where: str) -> Choice:
     while len(units) > 1 and units[0].key in lex.DETERMINERS:
         units = units[1:]
     if any(unit.key in ("and", "or") or unit.ampersand or (unit.stop and n) for n, unit in enumerate(units)):
-        raise SubjectError(
-            f"{where} names more than one subject. Give each its own brackets, or a comma between."
-        )
-    content = [
-        unit for unit in units if unit.key not in lex.PREPOSITIONS | lex.DETERMINERS | lex.ADVERBS
-    ] or units
+        raise SubjectError(f"{where} names more than one subject. Give each its own brackets, or a comma between.")
+    content = [unit for unit in units if unit.key not in lex.PREPOSITIONS | lex.DETERMINERS | lex.ADVERBS] or units
     keys = [unit.key for unit in content]
     nouns, attributes = [content[-1]], []
     for n, unit in enumerate(content[:-1]):
@@ -111,9 +107,7 @@ def _from_name(prompt: Prompt, phrases: Sequence[Phrase], name: str, notes: list
         times = "once" if len(places) == 1 else f"{len(places)} times"
         raise SubjectError(f"'subjects' got {name!r}, but {wanted!r} is in the prompt only {times}.")
     if not number and len(places) > 1:
-        notes.append(
-            f"{wanted!r} is in the prompt {len(places)} times; the first is taken, {wanted}#2 is the next."
-        )
+        notes.append(f"{wanted!r} is in the prompt {len(places)} times; the first is taken, {wanted}#2 is the next.")
     return places[max(number, 1) - 1]
 
 
@@ -185,9 +179,7 @@ def _refuse_overlap(chosen: Sequence[Choice]) -> None:
         for word in words:
             other = owner.get(word)
             if other and other.words == choice.words:
-                raise SubjectError(
-                    f"{choice.label!r} is named twice. Name it once; {choice.label}#2 is the next one."
-                )
+                raise SubjectError(f"{choice.label!r} is named twice. Name it once; {choice.label}#2 is the next one.")
             if other:
                 raise SubjectError(
                     f"{other.label!r} and {choice.label!r} share the word {word.text!r}. A word "

@@ -107,11 +107,7 @@ def kind_of(unit: Unit) -> str:
             return kind
     last = unit.words[-1].key
     if len(unit.words) > 1:
-        return (
-            "adj"
-            if last in lex.ADJECTIVES | {"style"} or _has_ending(last, lex.ADJECTIVE_ENDINGS)
-            else "noun"
-        )
+        return "adj" if last in lex.ADJECTIVES | {"style"} or _has_ending(last, lex.ADJECTIVE_ENDINGS) else "noun"
     if len(key) > 4 and key.endswith("ing"):
         return "ing"
     if len(key) > 4 and key.endswith("ed"):
@@ -162,12 +158,7 @@ class _Reader:
             return self._copula(i)
         elif unit.key in ("of", "showing", "depicting", "featuring") and self._drops_lead_in():
             pass
-        elif (
-            unit.key == "by"
-            and self._next_kind(i) != "det"
-            or unit.key == "of"
-            and self._open_head() == "style"
-        ):
+        elif unit.key == "by" and self._next_kind(i) != "det" or unit.key == "of" and self._open_head() == "style":
             self._close(i)  # an artist's name, or a style's: nothing to be seen until the next comma
             return self._next_stop(i)
         elif unit.key in ("and", "or") and self._only_attributes() and self._next_kind(i) in ("adj", "ed"):
@@ -319,9 +310,7 @@ def select_subjects(phrases: Sequence[Phrase]) -> list[Phrase]:
 
 
 def _joined(phrase: Phrase) -> bool:
-    return (
-        phrase.linked and "of" not in phrase.leads
-    )  # "a glass of wine and a cat": wine stands in no relation
+    return phrase.linked and "of" not in phrase.leads  # "a glass of wine and a cat": wine stands in no relation
 
 
 def _left_out(phrases: Sequence[Phrase]) -> set[int]:

@@ -33,9 +33,7 @@ class TextStream:
 
     def __post_init__(self):
         if len(self.pieces) != self.length:
-            raise SubjectError(
-                f"stream {self.name!r} has {self.length} columns but {len(self.pieces)} pieces"
-            )
+            raise SubjectError(f"stream {self.name!r} has {self.length} columns but {len(self.pieces)} pieces")
 
 
 @dataclass(frozen=True)
@@ -99,9 +97,7 @@ def _marks(subjects: Subjects, stream: str) -> dict[int, str]:
 
 def _stream_lines(stream: TextStream, marks: dict[int, str]) -> Iterator[str]:
     width = min(24, max((len(stream.pieces[p]) for p in stream.words), default=0))
-    starts = (
-        {start: number for number, start in enumerate(stream.starts, 1)} if len(stream.starts) > 1 else {}
-    )
+    starts = {start: number for number, start in enumerate(stream.starts, 1)} if len(stream.starts) > 1 else {}
     position = 0
     while position < stream.length:
         piece, end = stream.pieces[position], position + 1

@@ -162,9 +162,7 @@ class _Columns:
 
     def _loads(self, name: str) -> bool:
         chunks = self.tokenizer.tokenize_with_weights(f"{EMBEDDING}{name}")
-        vectors = [
-            entry[0] for chunk in chunks for entry in chunk if not isinstance(entry[0], numbers.Integral)
-        ]
+        vectors = [entry[0] for chunk in chunks for entry in chunk if not isinstance(entry[0], numbers.Integral)]
         return any(self._fits(vector) for vector in vectors)
 
 
@@ -183,9 +181,7 @@ def _spelling(tokenizer: Any):
         return _spell_bytes
     if "▁" in vocabulary or "▁a" in vocabulary:
         return _spell_sentencepiece
-    raise SubjectError(
-        f"the tokenizer {type(tokenizer).__name__} is not known: neither CLIP's vocabulary nor T5's."
-    )
+    raise SubjectError(f"the tokenizer {type(tokenizer).__name__} is not known: neither CLIP's vocabulary nor T5's.")
 
 
 def _spell_bytes(piece: str) -> bytes:

@@ -86,7 +86,8 @@ def test_clip_hooks_with_a_schedule(comfy, clips):
     assert len(ours) == len(stock) == 2
     for (tensor, options), (expected, stock_options) in zip(ours, stock, strict=True):
         assert torch.equal(tensor, expected) and options["gsn"].labels == ("cat", "dog")
-        assert options["clip_start_percent"] == stock_options["clip_start_percent"] and options["hooks"] is group
+        assert options["clip_start_percent"] == stock_options["clip_start_percent"]
+        assert options["hooks"] is group
 
 
 @pytest.mark.parametrize("family", FAMILIES)
@@ -115,7 +116,7 @@ def test_a_quoted_word_and_bytes(comfy, clips):
 
 
 def test_emphasis_is_read_as_comfyui_reads_it(comfy):
-    """The letters of our words are the letters of ComfyUI's weighted segments, whatever the parentheses do."""
+    """The letters of our words are those of ComfyUI's weighted segments, whatever the parentheses do."""
     from comfy import sd1_clip as host
 
     prompt = comfy.pack("gsn.prompt")

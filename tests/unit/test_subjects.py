@@ -39,6 +39,7 @@ FOUND = {
     "a red and blue cat with a hat": "cat(red,blue); hat",
     "a light-blue bird and a striped shirt": "bird(light-blue); shirt(striped)",
     "a red cat and a blue cat": "cat(red); cat#2(blue)",
+    "a dog that is red, a cat which is blue": "dog(red); cat(blue)",
     # nouns
     "a red sports car and a blue teddy bear": "sports car(red); teddy bear(blue)",
     "a hot dog and a fire truck": "hot dog; fire truck",
@@ -51,7 +52,8 @@ FOUND = {
     "two cats and a dog": "cats; dog",
     "2 dogs and one cat": "dogs; cat",
     "a group of cats and a pair of shoes": "cats; shoes",
-    "a cat chasing a dog": "cat; dog",
+    "two cats chasing a dog": "cats; dog",
+    "a red sports car and a teddy bear on a sofa": "sports car(red); teddy bear; sofa",
     "a cat chases a dog": "cat; dog",
     "a cat grooms a dog": "cat; dog",
     "a running dog and a cat running with a ball": "dog(running); cat; ball",
