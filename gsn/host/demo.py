@@ -1,0 +1,118 @@
+"""The demo model that comes with the pack: MODEL, CLIP and VAE from one small file, no download.
+
+The file has the usual checkpoint layout (``model.diffusion_model.*``, ``cond_stage_model.*``, ``first_stage_model.*``)
+with two differences, both stated in its metadata: the networks' sizes, which ComfyUI's detection does not know, and a
+token table that holds only the rows of the model's vocabulary. Everything built here is of ComfyUI's own classes, so
+stock nodes work on it.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from functools import lru_cache
+from pathlib import Path
+
+import comfy.model_management as mm
+import comfy.model_patcher
+import comfy.sd
+import comfy.supported_models
+import comfy.utils
+import torch
+from safetensors import safe_open
+
+FOLDER = Path(__file__).resolve().parents[2] / "demo"
+TOKENS = "cond_stage_model.transformer.text_model.embeddings.token_embedding.weight"
+TOKEN_COUNT = 49408
+
+
+def demo_names() -> list[str]:
+    """The models that are there: ``unet`` for ``demo/gsn_demo_unet.safetensors``."""
+    return sorted(path.stem.removeprefix("gsn_demo_") for path in FOLDER.glob("gsn_demo_*.safetensors")
+                  if "unet_config" in _metadata(path))
+
+
+def load_demo(name: str = "unet", path: str | Path | None = None):
+    """(ModelPatcher, CLIP, VAE) of a demo model, as ``CheckpointLoaderSimple`` would return them."""
+    path = _path(name, path)
+    about = _metadata(path)
+    weights, _ = comfy.utils.load_torch_file(str(path), safe_load=True, return_metadata=True)
+    weights[TOKENS] = _full_table(weights[TOKENS], about["token_ids"])
+    config = comfy.supported_models.SD15(about["unet_config"])
+    config.unet_config["num_heads"] = about["unet_config"]["num_heads"]
+    return _model(config, weights), _clip(config, weights, about["text_config"]), _vae(weights)
+
+
+def vocabulary(name: str = "unet", path: str | Path | None = None) -> list[str]:
+    """The nouns that the model can draw."""
+    return list(_metadata(_path(name, path))["nouns"])
+
+
+def unknown_words(name: str, text: str, path: str | Path | None = None) -> list[str]:
+    """Words of ``text``, in order and once each, that the model has never read."""
+    known = set(_metadata(_path(name, path))["words"])
+    found = dict.fromkeys(re.findall(r"[^\W\d_]+", text.lower()))
+    return [word for word in found if word not in known]
+
+
+def preset(name: str = "unet", path: str | Path | None = None) -> dict:
+    """Step, sigma, rate and CFG that the model card chose on validation prompts; empty before that."""
+    return dict(_metadata(_path(name, path)).get("preset", {}))
+
+
+def _path(name: str, path: str | Path | None) -> Path:
+    found = Path(path) if path else FOLDER / f"gsn_demo_{name}.safetensors"
+    if not found.is_file():
+        raise FileNotFoundError(f"The demo model {name!r} is not there: {found}. There are: {demo_names() or 'none'}.")
+    return found
+
+
+@lru_cache(maxsize=8)
+def _metadata(path: Path) -> dict:
+    """The JSON values of the file's metadata; strings that are not JSON stay strings."""
+    with safe_open(path, framework="pt") as file:
+        raw = file.metadata() or {}
+    about = {}
+    for key, value in raw.items():
+        try:
+            about[key] = json.loads(value)
+        except ValueError:
+            about[key] = value
+    return about
+
+
+def _full_table(rows: torch.Tensor, ids: list[int]) -> torch.Tensor:
+    """[49408, width]: the known rows at their token ids, the last row of the file (an unknown word) everywhere else."""
+    table = rows[-1:].repeat(TOKEN_COUNT, 1)
+    table[torch.tensor(ids)] = rows[:-1]
+    return table
+
+
+def _model(config, weights):
+    """The steps of ``comfy.sd.load_state_dict_guess_config``, with the configuration known instead of detected."""
+    prefix = "model.diffusion_model."
+    parameters = comfy.utils.calculate_parameters(weights, prefix)
+    device = mm.get_torch_device()
+    dtype = mm.unet_dtype(model_params=parameters, supported_dtypes=list(config.supported_inference_dtypes),
+                          weight_dtype=comfy.utils.weight_dtype(weights, prefix))
+    cast = mm.unet_manual_cast(dtype, device, config.supported_inference_dtypes)
+    config.set_inference_dtype(dtype, cast)
+    model = config.get_model(weights, prefix, device=mm.unet_inital_load_device(parameters, dtype))
+    # Older ComfyUI has one patcher class and no dynamic loading.
+    patcher_class = getattr(comfy.model_patcher, "CoreModelPatcher", comfy.model_patcher.ModelPatcher)
+    patcher = patcher_class(model, load_device=device, offload_device=mm.unet_offload_device())
+    dynamic = {"assign": True} if getattr(patcher, "is_dynamic", bool)() else {}
+    model.load_model_weights(weights, prefix, **dynamic)
+    return patcher
+
+
+def _clip(config, weights, text_config):
+    encoder = config.process_clip_state_dict(weights)
+    target = config.clip_target(state_dict=weights)
+    return comfy.sd.CLIP(target, tokenizer_data=encoder, parameters=comfy.utils.calculate_parameters(encoder),
+                         state_dict=encoder, model_options={"clip_l_model_config": text_config})
+
+
+def _vae(weights):
+    prefix = "first_stage_model."
+    return comfy.sd.VAE(sd={key[len(prefix):]: value for key, value in weights.items() if key.startswith(prefix)})

@@ -1,0 +1,30 @@
+"""Brings ComfyUI's own classes into a training script: its folder first on ``sys.path``, CPU, no argument parsing.
+
+Import this before anything from ``comfy``. The repository root must stay off ``sys.path``: it has a folder ``nodes``,
+and ComfyUI a module of that name.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+COMFYUI = Path(os.environ.get("COMFYUI_PATH") or sorted((ROOT / ".comfyui").glob("[0-9]*"))[-1])
+DEMO = ROOT / "demo"
+
+if str(COMFYUI) not in sys.path:
+    sys.path.insert(0, str(COMFYUI))
+
+import comfy.options  # noqa: E402
+
+comfy.options.enable_args_parsing(False)
+
+from comfy.cli_args import args  # noqa: E402
+
+args.cpu = True
+
+import torch  # noqa: E402
+
+torch.set_num_threads(int(os.environ.get("GSN_TRAIN_THREADS", "2")))
