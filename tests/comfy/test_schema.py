@@ -1,7 +1,7 @@
 """The public schema is frozen: workflows store widget values by position and sockets by index.
 
-`python dev.py test --update-schema tests/comfy/test_schema.py` rewrites tests/schema.json; in its diff only new
-nodes, and inputs or outputs appended at the end, are harmless to saved workflows.
+`python dev.py test --update-schema tests/comfy/test_schema.py` rewrites tests/schema.json; in its diff only
+new nodes, and inputs or outputs appended at the end, are harmless to saved workflows.
 """
 
 import json
