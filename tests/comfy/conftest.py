@@ -67,6 +67,9 @@ class StubServer:
         if self.on_message:
             self.on_message(event, data)
 
+    def send_progress_text(self, text, node_id, sid=None):
+        self.send_sync("progress_text", {"text": text, "node": node_id}, sid)
+
 
 @dataclass
 class Result:
