@@ -105,9 +105,7 @@ class GSNLossCurve(io.ComfyNode):
                     display_name="loss map",
                     tooltip="For ComfyUI's own Plot Loss Graph; nothing without a loss.",
                 ),
-                io.String.Output(
-                    display_name="json", tooltip="The whole trace: all numbers, without the maps."
-                ),
+                io.String.Output(display_name="json", tooltip="The whole trace: all numbers, without the maps."),
             ],
             hidden=[io.Hidden.prompt, io.Hidden.extra_pnginfo],
         )
