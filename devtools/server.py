@@ -110,7 +110,7 @@ class Server:
 
     # --- requests
 
-    def _request(self, path, data=None, timeout=60):
+    def fetch(self, path, data=None, timeout=60):
         body = None if data is None else json.dumps(data).encode()
         request = urllib.request.Request(self.url + path, body, {"Content-Type": "application/json"})
         # A proxy from the user's environment must not be asked for a server on this machine.
@@ -119,10 +119,10 @@ class Server:
             return response.read()
 
     def get(self, path):
-        return json.loads(self._request(path))
+        return json.loads(self.fetch(path))
 
     def post(self, path, data):
-        body = self._request(path, data)
+        body = self.fetch(path, data)
         return json.loads(body) if body else None
 
     def queue(self, prompt):
@@ -165,4 +165,4 @@ class Server:
 
     def image(self, entry):
         """The bytes of one picture that an output names: {"filename", "subfolder", "type"}."""
-        return self._request("/view?" + urllib.parse.urlencode(entry))
+        return self.fetch("/view?" + urllib.parse.urlencode(entry))

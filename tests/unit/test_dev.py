@@ -2,6 +2,8 @@
 
 import hashlib
 import json
+import sys
+from pathlib import Path
 
 import pytest
 
@@ -200,6 +202,45 @@ def test_a_taken_port_is_replaced():
         taken = s.getsockname()[1]
         assert server.free_port(taken) not in (taken, 0)
     assert server.free_port() > 0
+
+
+@pytest.mark.parametrize(
+    "program, message",
+    [
+        ("import sys; print('no such device'); sys.exit(3)", "exit code 3(.|\n)*no such device"),
+        ("raise ImportError('torch is broken')", "exit code 1(.|\n)*torch is broken"),
+    ],
+)
+def test_a_server_that_dies_is_reported_with_the_end_of_its_log(tmp_path, program, message):
+    (tmp_path / "main.py").write_text(program)
+    place = environment.Environment(Path(sys.executable), tmp_path, tmp_path)
+    starting = server.Server(place, flags=[])
+    with pytest.raises(server.ServerError, match=message), starting:
+        pass
+    assert starting.process.poll() is not None
+
+
+def test_the_server_is_stopped_when_the_work_in_it_fails(tmp_path):
+    (tmp_path / "main.py").write_text(FAKE_SERVER)
+    place = environment.Environment(Path(sys.executable), tmp_path, tmp_path)
+    with pytest.raises(KeyboardInterrupt), server.Server(place, flags=[]) as running:
+        assert running.get("/system_stats") == {"ok": True}
+        raise KeyboardInterrupt
+    assert running.process.poll() is not None
+
+
+FAKE_SERVER = """
+import sys
+from http.server import BaseHTTPRequestHandler, HTTPServer
+
+class Handler(BaseHTTPRequestHandler):
+    def do_GET(self):
+        self.send_response(200)
+        self.end_headers()
+        self.wfile.write(b'{"ok": true}')
+
+HTTPServer(("127.0.0.1", int(sys.argv[sys.argv.index("--port") + 1])), Handler).serve_forever()
+"""
 
 
 def test_the_closing_lines_of_the_suites_add_up():
