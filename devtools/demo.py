@@ -130,6 +130,8 @@ def savers(prompt, info):
 
 def what_it_shows(prompt, info, node_id):
     """Walks up from an output node to the first node that gives its picture a meaning."""
+    if prompt[node_id]["class_type"] in SHOWS:
+        return SHOWS[prompt[node_id]["class_type"]]
     for value in prompt[node_id]["inputs"].values():
         if not isinstance(value, list):
             continue
@@ -137,7 +139,7 @@ def what_it_shows(prompt, info, node_id):
         kind = prompt[source]["class_type"]
         if kind == SAMPLER:
             return info[kind]["output_name"][slot]
-        found = SHOWS.get(kind) or what_it_shows(prompt, info, source)
+        found = what_it_shows(prompt, info, source)
         if found:
             return found
     return None
