@@ -11,7 +11,7 @@ from ..gsn.interventions import Observe
 from ..gsn.plan import Action, CaptureSpec, GsnError, Plan
 from ..gsn.steps import parse_steps
 from ..gsn.trace import TraceHandle
-from .io import CATEGORY, trace_output
+from .io import CATEGORY, model_input, trace_output
 
 _RATIOS = {"auto": None, "1": 1.0, "1/2": 1 / 2, "1/4": 1 / 4, "1/8": 1 / 8}
 
@@ -28,7 +28,7 @@ class AttentionCapture(io.ComfyNode):
             " record it also shows the maps of ordinary sampling, without changing the picture.",
             search_aliases=["attention maps", "heatmap", "daam"],
             inputs=[
-                io.Model.Input("model"),
+                model_input(),
                 io.String.Input(
                     "blocks",
                     default="auto",
@@ -46,6 +46,7 @@ class AttentionCapture(io.ComfyNode):
                     options=["auto", "padded", "words"],
                     default="auto",
                     advanced=True,
+                    optional=True,
                     tooltip="Text columns that compete in the second softmax: padded keeps end and padding tokens"
                     " (SD 1.x), words keeps words only (SD 2.x and later).",
                 ),
@@ -60,7 +61,7 @@ class AttentionCapture(io.ComfyNode):
 
     @classmethod
     @override
-    def execute(cls, model, blocks, resolution, columns, record_steps) -> io.NodeOutput:
+    def execute(cls, model, blocks, resolution, record_steps, columns="auto") -> io.NodeOutput:
         try:
             spec = CaptureSpec(parse_blocks(blocks), _RATIOS[resolution], columns)
             steps = parse_steps(record_steps)

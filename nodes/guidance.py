@@ -12,7 +12,7 @@ from ..gsn.losses import Objective
 from ..gsn.plan import Action, Plan
 from ..gsn.steps import Step
 from ..gsn.trace import TraceHandle
-from .io import CATEGORY, STEP_TOOLTIP, loss_input, trace_output, unit_input
+from .io import CATEGORY, STEP_TOOLTIP, loss_input, model_input, trace_output, unit_input
 
 
 class GSNGuidance(io.ComfyNode):
@@ -24,11 +24,11 @@ class GSNGuidance(io.ComfyNode):
             display_name="GSN Guidance",
             category=CATEGORY,
             description="Nudges the latent once per step towards a picture in which every subject of"
-                " GSNSubjects has its"
+            " GSNSubjects has its"
             " place. Alone, or after SingleStepIterRef. Put it between the model and any sampler.",
             search_aliases=["attend and excite", "generative semantic nursing", "missing subject"],
             inputs=[
-                io.Model.Input("model"),
+                model_input(),
                 io.Float.Input(
                     "step_size",
                     default=20.0,

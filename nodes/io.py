@@ -11,8 +11,8 @@ Loss = io.Custom("GSN_LOSS")
 Trace = io.Custom("GSN_TRACE")
 
 STEP_TOOLTIP = (
-    "Which sampling step, in the unit beside it. Index counts from 0; percent is of the noise schedule; sigma is the noise"
-    " level and means the same under every scheduler and step count. Ignored when the unit is auto."
+    "Which sampling step, in the unit beside it. Index counts from 0; percent is of the noise schedule; sigma is the"
+    " noise level and means the same under every scheduler and step count. Ignored when the unit is auto."
 )
 
 
@@ -41,3 +41,9 @@ def loss_input():
 
 def trace_output():
     return Trace.Output(display_name="trace", tooltip="What happened; connect GSNHeatmaps or GSNLossCurve.")
+
+
+def model_input():
+    return io.Model.Input(
+        "model", tooltip="The model to patch; other patches, LoRAs and our nodes may come before or after."
+    )

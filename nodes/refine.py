@@ -11,7 +11,7 @@ from ..gsn.losses import PAPER
 from ..gsn.plan import Action, Plan
 from ..gsn.steps import Step
 from ..gsn.trace import TraceHandle
-from .io import CATEGORY, loss_input, step_inputs, trace_output
+from .io import CATEGORY, loss_input, model_input, step_inputs, trace_output
 
 
 class SingleStepIterRef(io.ComfyNode):
@@ -23,12 +23,12 @@ class SingleStepIterRef(io.ComfyNode):
             display_name="Single-Step Iterative Refinement",
             category=CATEGORY,
             description="Stops the sampler at one step, optimises the latent until every subject of"
-                " GSNSubjects has a strong"
+            " GSNSubjects has a strong"
             " and separate place in the attention maps, and lets the sampler go on. Put it between the model"
             " and any sampler.",
             search_aliases=["attend and excite", "missing subject", "prompt alignment", "step selection", "GSN"],
             inputs=[
-                io.Model.Input("model"),
+                model_input(),
                 *step_inputs(),
                 io.Int.Input(
                     "iterations",
@@ -52,12 +52,14 @@ class SingleStepIterRef(io.ComfyNode):
                     options=["adam", "sgd"],
                     default="adam",
                     advanced=True,
+                    optional=True,
                     tooltip="adam as in the paper; sgd is the plain gradient and wants lr around 20.",
                 ),
                 io.Boolean.Input(
                     "stop_early",
                     default=False,
                     advanced=True,
+                    optional=True,
                     tooltip="Stop an image once its loss is at or below the threshold. The paper does not.",
                 ),
                 io.Float.Input(
@@ -67,6 +69,7 @@ class SingleStepIterRef(io.ComfyNode):
                     max=1000.0,
                     step=0.01,
                     advanced=True,
+                    optional=True,
                     tooltip="Loss at which stop_early ends the refinement.",
                 ),
             ],

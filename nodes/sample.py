@@ -23,11 +23,11 @@ class GSNKSampler(io.ComfyNode):
             display_name="GSN KSampler",
             category=CATEGORY,
             description="KSampler that makes every subject of GSNSubjects appear. The second output is the"
-                " plain picture of"
+            " plain picture of"
             " the same seed, computed only when it is connected.",
             search_aliases=["ksampler", "missing subject", "attend and excite", "before after"],
             inputs=[
-                io.Model.Input("model"),
+                io.Model.Input("model", tooltip="The model to sample with."),
                 io.Int.Input(
                     "seed",
                     default=0,
@@ -59,8 +59,8 @@ class GSNKSampler(io.ComfyNode):
                     tooltip="Any of ComfyUI's schedulers. ddim_uniform spaces steps as the paper did.",
                 ),
                 io.Conditioning.Input("positive", tooltip="From GSNSubjects."),
-                io.Conditioning.Input("negative"),
-                io.Latent.Input("latent_image"),
+                io.Conditioning.Input("negative", tooltip="What to avoid; a plain CLIPTextEncode is right here."),
+                io.Latent.Input("latent_image", tooltip="The latent to start from."),
                 io.Float.Input("denoise", default=1.0, min=0.0, max=1.0, step=0.01, tooltip="1 = from pure noise."),
                 io.Combo.Input(
                     "method",
@@ -89,6 +89,7 @@ class GSNKSampler(io.ComfyNode):
                     max=10000.0,
                     step=0.5,
                     advanced=True,
+                    optional=True,
                     tooltip="How far each nudge of the guidance goes. 0 = off.",
                 ),
             ],
@@ -120,7 +121,7 @@ class GSNKSampler(io.ComfyNode):
         step_unit,
         iterations,
         lr,
-        step_size,
+        step_size=20.0,
     ) -> io.NodeOutput:
         settings = (seed, steps, cfg, sampler_name, scheduler, positive, negative, latent_image, denoise)
         plan, handle = plan_for("GSNKSampler", method, Step(step, step_unit), iterations, lr, step_size)

@@ -1,0 +1,37 @@
+"""API-format prompts that the tests share."""
+
+
+def graph(patch=None, subjects="", text="a photo of a cat and a dog", family="sd15", **sampler):
+    """Model 1, positive 2, negative 3, latent 4, `patch` nodes by id, KSampler "out" on the last patch."""
+    nodes = {
+        "1": {"class_type": "ToyModel", "inputs": {"family": family, "seed": 0}},
+        "2": {"class_type": "GSNSubjects", "inputs": {"clip": ["1", 1], "text": text, "subjects": subjects}},
+        "3": {"class_type": "CLIPTextEncode", "inputs": {"clip": ["1", 1], "text": ""}},
+        "4": {"class_type": "EmptyLatentImage", "inputs": {"width": 128, "height": 104, "batch_size": 2}},
+    }
+    model = ["1", 0]
+    for number, (kind, inputs) in enumerate(patch or []):
+        nodes[f"p{number}"] = {"class_type": kind, "inputs": {"model": model, **inputs}}
+        model = [f"p{number}", 0]
+    settings = {"seed": 1, "steps": 6, "cfg": 5.0, "sampler_name": "euler", "scheduler": "normal", "denoise": 1.0}
+    wires = {"model": model, "positive": ["2", 0], "negative": ["3", 0], "latent_image": ["4", 0]}
+    nodes["out"] = {"class_type": "KSampler", "inputs": settings | wires | sampler}
+    return nodes
+
+
+def refine(**inputs):
+    return ("SingleStepIterRef", {"step": 2, "step_unit": "index", "iterations": 3, "lr": 0.05} | inputs)
+
+
+def guide(**inputs):
+    settings = {"step_size": 20.0, "schedule": "sqrt", "first_step": 3, "last_step": 4, "step_unit": "index"}
+    return ("GSNGuidance", settings | inputs)
+
+
+def capture(**inputs):
+    settings = {"blocks": "auto", "resolution": "auto", "columns": "auto", "record_steps": ""}
+    return ("AttentionCapture", settings | inputs)
+
+
+def samples(result):
+    return result.check()["out"]["samples"]

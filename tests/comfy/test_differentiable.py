@@ -1,0 +1,110 @@
+"""The differentiable call: same forward, right gradient, nothing left behind."""
+
+import pytest
+import torch
+
+
+def entry_gradient(comfy, model, seed=0):
+    """Gradient of a random functional of the truncated call's maps with respect to z."""
+    host = comfy.pack("gsn.host.capture"), comfy.pack("gsn.host.families.unet"), comfy.pack("gsn.presets")
+    layers = host[0].choose_layers(
+        host[1].UNET, model.model, comfy.pack("gsn.plan").CaptureSpec(), host[2].MODEL_PRESETS["sd1"]
+    )
+    generator = torch.Generator().manual_seed(seed)
+    x = torch.randn(2, 4, 13, 19, generator=generator)
+    text = torch.randn(2, 77, 64, generator=generator)
+
+    def call(leaf):
+        collector = host[0].Collector(layers)
+        options = {}
+        host[1].UNET.attach(options, collector.sink)
+        try:
+            model.model.apply_model(leaf, torch.full((2,), 5.0), c_crossattn=text, **options)
+        except host[0].CaptureDone:
+            pass
+        return collector.maps().probabilities
+
+    return x, call
+
+
+def gradient(call, x):
+    leaf = x.clone().requires_grad_(True)
+    maps = call(leaf)
+    weights = torch.randn(maps.shape, generator=torch.Generator().manual_seed(7))
+    return maps.detach(), torch.autograd.grad((maps * weights).sum() * 100, leaf)[0]
+
+
+def test_forward_is_equal_and_gradient_is_plain_autograds(comfy):
+    normal, inference = comfy.model("sd15", normal_weights=True), comfy.model("sd15")
+    x, call = entry_gradient(comfy, normal)
+    maps, wanted = gradient(call, x)
+    x, call = entry_gradient(comfy, inference)
+    with torch.inference_mode(), comfy.pack("gsn.host.differentiable").differentiable(inference.model, "test"):
+        ours, got = gradient(call, x)
+    assert torch.equal(ours, maps)
+    assert float((got - wanted).norm() / wanted.norm()) <= 1e-5
+
+
+def test_finite_differences(comfy):
+    model = comfy.model("sd15")
+    x, call = entry_gradient(comfy, model)
+    with torch.inference_mode(), comfy.pack("gsn.host.differentiable").differentiable(model.model, "test"):
+        maps, g = gradient(call, x)
+        weights = torch.randn(maps.shape, generator=torch.Generator().manual_seed(7))
+        direction = g / g.norm()
+        with torch.no_grad():
+            ends = [((call(x + s * 1e-2 * direction) * weights).double().sum() * 100) for s in (1, -1)]
+    assert float((ends[0] - ends[1]) / 2e-2) == pytest.approx(float(g.norm()), rel=1e-3)
+
+
+@pytest.mark.parametrize("dtype", ["fp32", "fp16", "bf16", "fp8"])
+def test_every_storage_gives_a_gradient_and_leaves_nothing(comfy, dtype):
+    model = comfy.model("sd15", dtype=dtype)
+    modules = list(model.model.diffusion_model.modules())
+    before = [(dict(m.__dict__), dict(m._parameters), dict(m._buffers)) for m in modules]
+    x, call = entry_gradient(comfy, model)
+    with torch.inference_mode():
+        with comfy.pack("gsn.host.differentiable").differentiable(model.model, "test"):
+            _, g = gradient(call, x)
+        assert torch.isfinite(g).all() and g.norm() > 0
+        assert torch.is_inference_mode_enabled()
+    for module, (own, parameters, buffers) in zip(modules, before, strict=True):
+        assert module.__dict__.keys() == own.keys()
+        assert all(module._parameters[k] is v for k, v in parameters.items())
+        assert all(module._buffers[k] is v for k, v in buffers.items())
+    assert all(p.grad is None for p in model.model.diffusion_model.parameters())
+
+
+def test_offloaded_weights_in_reused_buffers_give_the_exact_gradient(comfy, monkeypatch):
+    """Offloading hands out buffers that the next layer overwrites; plain autograd would be silently wrong."""
+    import comfy.ops as ops
+
+    model = comfy.model("sd15")
+    x, call = entry_gradient(comfy, model)
+    with torch.inference_mode(), comfy.pack("gsn.host.differentiable").differentiable(model.model, "test"):
+        _, wanted = gradient(call, x)
+    for module in model.model.diffusion_model.modules():
+        if isinstance(module, ops.CastWeightBiasOp):
+            module.comfy_cast_weights = True
+    ordinary, scratch = ops.cast_bias_weight, torch.zeros(1 << 20)
+
+    def cast(s, *args, **kwargs):
+        weight, bias, *rest = ordinary(s, *args, **kwargs)
+        lent = scratch[: weight.numel()].view(weight.shape)
+        lent.copy_(weight)
+        return lent, bias, *rest
+
+    monkeypatch.setattr(ops, "cast_bias_weight", cast)
+    with torch.inference_mode(), comfy.pack("gsn.host.differentiable").differentiable(model.model, "test"):
+        _, got = gradient(call, x)
+    assert float((got - wanted).norm() / wanted.norm()) <= 1e-5
+
+
+def test_weights_that_are_not_numbers_are_refused_by_name(comfy):
+    model = comfy.model("sd15")
+    model.model.diffusion_model.packed = torch.nn.Module()
+    model.model.diffusion_model.packed.weight = torch.nn.Parameter(
+        torch.zeros(3, dtype=torch.uint8), requires_grad=False
+    )
+    with pytest.raises(ValueError, match="packed"):
+        comfy.pack("gsn.host.differentiable").refuse_foreign(model.model, "SingleStepIterRef")

@@ -1,0 +1,131 @@
+"""Bad input: refused before sampling with a message that helps, and nothing is left behind."""
+
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+sys.path.insert(0, str(Path(__file__).parent))
+from graphs import capture, graph, guide, refine, samples
+
+
+def other_encoder():
+    nodes = graph([refine()])
+    nodes["2"] = {"class_type": "CLIPTextEncode", "inputs": {"clip": ["1", 1], "text": "a cat and a dog"}}
+    return nodes
+
+
+def negative_only():
+    nodes = graph([refine()])
+    nodes["out"]["inputs"].update(positive=["3", 0], negative=["2", 0])
+    return nodes
+
+
+def one_subject_for_iou():
+    nodes = graph([refine()], subjects="cat")
+    nodes["l"] = {"class_type": "GSNLoss", "inputs": {"method": "iou", "weight": 1.0}}
+    nodes["p0"]["inputs"]["loss"] = ["l", 0]
+    return nodes
+
+
+def concatenated():
+    nodes = graph([refine()])
+    both = {"conditioning_to": ["2", 0], "conditioning_from": ["3", 0]}
+    nodes["c"] = {"class_type": "ConditioningConcat", "inputs": both}
+    nodes["out"]["inputs"]["positive"] = ["c", 0]
+    return nodes
+
+
+CASES = {
+    "word not there": (lambda: graph([refine()], subjects="giraffe"), "giraffe"),
+    "empty prompt": (lambda: graph([refine()], text=""), "GSNSubjects"),
+    "negative only": (negative_only, "positive"),
+    "other encoder": (other_encoder, "GSNSubjects"),
+    "past the end": (lambda: graph([refine(step=6)]), "past the end"),
+    "negative step": (lambda: graph([refine(step=-1)]), "count from 0"),
+    "nan step": (lambda: graph([refine(step=float("nan"))]), "finite"),
+    "nan rate": (lambda: graph([refine(lr=float("nan"))]), "lr"),
+    "infinite strength": (lambda: graph([guide(step_size=float("nan"))]), "step size"),
+    "unknown family": (lambda: graph([refine()], family="sd3"), "SD 1.x"),
+    "one subject": (one_subject_for_iou, "at least 2"),
+    "no such block": (lambda: graph([capture(blocks="out15"), refine()]), "output8"),
+    "unreadable block": (lambda: graph([capture(blocks="up3"), refine()]), "up3"),
+    "no such size": (lambda: graph([capture(blocks="in1", resolution="1/8"), refine()]), "1/8"),
+    "other length": (concatenated, "ConditioningConcat"),
+}
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_bad_input_is_refused_before_the_first_model_call(comfy, case):
+    make, words = CASES[case]
+    result = comfy.run(make(), ["out"])
+    assert not result.ok
+    assert words in result.error, result.error
+    assert not result.progress
+
+
+def test_a_latent_of_another_model(comfy, tmp_path):
+    sampling, run = comfy.pack("gsn.host.sampling"), comfy.run(graph([refine()]), [("p0", 0), ("2", 0), ("3", 0)])
+    latent = {"samples": torch.ones(1, 16, 8, 8)}
+    with torch.inference_mode(), pytest.raises(ValueError, match="16 channels"):
+        sampling.sample(run["p0"], 1, 4, 5.0, "euler", "normal", run["2"], run["3"], latent, 1.0)
+
+
+def test_a_sampler_that_is_not_a_ksampler(comfy):
+    import comfy.samplers as host
+
+    class Other(host.Sampler):
+        def sample(self, *args, **kwargs):
+            raise AssertionError("must not be reached")
+
+    run = comfy.run(graph([refine()]), [("p0", 0), ("2", 0), ("3", 0)])
+    guider = host.CFGGuider(run["p0"])
+    guider.set_conds(run["2"], run["3"])
+    with torch.inference_mode(), pytest.raises(ValueError, match="Other"):
+        guider.sample(torch.zeros(1, 4, 8, 8), torch.zeros(1, 4, 8, 8), Other(), torch.tensor([5.0, 1.0, 0.0]))
+
+
+def test_interrupt_ends_within_an_iteration_and_leaves_nothing(comfy):
+    plain = samples(comfy.run(graph(), ["out"]))
+    session = comfy.session()
+    seen = []
+
+    def on_message(event, data):
+        if event == "progress" and data["max"] == 41:
+            seen.append(data["value"])
+            if data["value"] == 3:
+                comfy.interrupt()
+
+    result = session.run(graph([refine(iterations=40)]), ["out"], on_message)
+    assert not result.ok and max(seen) == 3
+    assert torch.equal(samples(session.run(graph(), ["out"])), plain)
+
+
+@pytest.mark.parametrize("where", ["forward", "backward"])
+@pytest.mark.parametrize("times", [1, 99])
+def test_out_of_memory_is_retried_once_and_then_says_what_to_lower(comfy, monkeypatch, where, times):
+    plain = samples(comfy.run(graph(), ["out"]))
+    forward = comfy.pack("gsn.host.forward").EntryForward
+    grad, call, left = torch.autograd.grad, forward.__call__, [times]
+
+    def failing(function):
+        def wrapped(*args, **kwargs):
+            if left[0]:
+                left[0] -= 1
+                raise torch.OutOfMemoryError("simulated")
+            return function(*args, **kwargs)
+
+        return wrapped
+
+    with monkeypatch.context() as patch:
+        if where == "forward":
+            patch.setattr(forward, "__call__", failing(call))
+        else:
+            patch.setattr(torch.autograd, "grad", failing(grad))
+        result = comfy.run(graph([refine()]), ["out", ("p0", 1)])
+    if times == 1:
+        assert "one image at a time" in result.check()["p0", 1].trace.notes[0]
+    else:
+        assert not result.ok and "Lower the image size" in result.error
+    assert torch.equal(samples(comfy.run(graph(), ["out"])), plain)
