@@ -154,7 +154,8 @@ class Server:
         for event, data in status.get("messages", []):
             if event == "execution_error":
                 where = f"node {data['node_id']} ({data['node_type']})"
-                raise ServerError(f"{where}: {data['exception_type']}: {data['exception_message']}")
+                kind = data["exception_type"].split(".")[-1]
+                raise ServerError(f"{where}: {kind}: {data['exception_message'].strip()}")
             if event == "execution_interrupted":
                 raise ServerError("the run was interrupted")
         if not status["completed"]:
