@@ -2,35 +2,11 @@
 
 from __future__ import annotations
 
-import logging
-
 from comfy_api.latest import io
-from comfy_execution.utils import get_executing_context
-from server import PromptServer
 from typing_extensions import override
 
-from ..gsn.host.demo import demo_names, load_demo, unknown_words, vocabulary
+from ..gsn.host.demo import demo_names, load_demo, tell_unknown_words, vocabulary
 from .io import CATEGORY
-
-log = logging.getLogger("gsn-nodes")
-
-
-def _tell_unknown_words(clip, which: str) -> None:
-    """From now on a prompt with words the model has never read says so on the node that encodes it."""
-    tokenize = clip.tokenizer.tokenize_with_weights
-
-    def telling(text, *args, **kwargs):
-        unknown = unknown_words(which, text)
-        if unknown:
-            nouns = ", ".join(vocabulary(which))
-            note = f"The demo model has never read: {', '.join(unknown)}. It can draw: {nouns}."
-            log.warning(note)
-            node = get_executing_context()
-            if node is not None:
-                PromptServer.instance.send_progress_text(note, node.node_id)
-        return tokenize(text, *args, **kwargs)
-
-    clip.tokenizer.tokenize_with_weights = telling
 
 
 class GSNDemoModel(io.ComfyNode):
@@ -60,7 +36,7 @@ class GSNDemoModel(io.ComfyNode):
     @override
     def execute(cls, which) -> io.NodeOutput:
         model, clip, vae = load_demo(which)
-        _tell_unknown_words(clip, which)
+        tell_unknown_words(clip, which)
         return io.NodeOutput(model, clip, vae)
 
 

@@ -24,8 +24,17 @@ FOLDER = Path(__file__).parent / "art"
 
 #: noun of the caption -> icon of the package. The nouns are TIAM's, each one CLIP token.
 ICONS = {
-    "car": "automobile", "bird": "bird", "cat": "cat-face", "dog": "dog-face", "bear": "bear", "elephant": "elephant",
-    "zebra": "zebra", "banana": "banana", "apple": "red-apple", "broccoli": "broccoli", "carrot": "carrot",
+    "car": "automobile",
+    "bird": "bird",
+    "cat": "cat-face",
+    "dog": "dog-face",
+    "bear": "bear",
+    "elephant": "elephant",
+    "zebra": "zebra",
+    "banana": "banana",
+    "apple": "red-apple",
+    "broccoli": "broccoli",
+    "carrot": "carrot",
     "donut": "doughnut",
 }
 
@@ -57,8 +66,10 @@ def render() -> None:
         icons = json.load(package.extractfile("package/icons.json"))["icons"]
     FOLDER.mkdir(exist_ok=True)
     for noun, icon in ICONS.items():
-        svg = (f'<svg xmlns="http://www.w3.org/2000/svg" xmlns:xlink="http://www.w3.org/1999/xlink" '
-               f'viewBox="0 0 128 128">{icons[icon]["body"]}</svg>')
+        svg = (
+            f'<svg xmlns="http://www.w3.org/2000/svg" xmlns:xlink="http://www.w3.org/1999/xlink" '
+            f'viewBox="0 0 128 128">{icons[icon]["body"]}</svg>'
+        )
         png = resvg_py.svg_to_bytes(svg_string=svg, width=128, height=128)
         Image.open(io.BytesIO(bytes(png))).convert("RGBA").save(FOLDER / f"{noun}.png", optimize=True)
 

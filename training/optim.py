@@ -63,5 +63,5 @@ class Pair:
         return [o.state_dict() for o in self.both]
 
     def load_state_dict(self, states):
-        for o, s in zip(self.both, states):
+        for o, s in zip(self.both, states, strict=False):
             o.load_state_dict(s)

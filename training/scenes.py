@@ -1,6 +1,6 @@
 """Pictures and captions: sprites on a light background, and what is said about them.
 
-A *thing* is (noun, size, place): the sprite's side in pixels and its corner on the 8-pixel grid, which is one latent cell.
+A *thing* is (noun, size, place): the sprite's side in pixels and its corner on the 8-pixel grid, which is one latent cell.  # noqa: E501
 Two-noun captions often show only one of the two, which is what makes the model neglect subjects; the pairs in
 ``HELD_OUT`` are never named together in any caption.
 """
@@ -30,7 +30,7 @@ def _apart(a: str, b: str) -> int:
     return min(d, 12 - d)
 
 
-PAIRS = [(a, b) for i, a in enumerate(NOUNS) for b in NOUNS[i + 1:]]
+PAIRS = [(a, b) for i, a in enumerate(NOUNS) for b in NOUNS[i + 1 :]]
 CAPTIONED = [pair for pair in PAIRS if _apart(*pair) <= 3]
 HELD_OUT = [pair for pair in PAIRS if _apart(*pair) > 3]
 # Ten held-out pairs choose step, rate and CFG; the other twenty are only ever reported on.
@@ -69,8 +69,11 @@ def place(rng: np.random.Generator, count: int) -> list[tuple[int, int, int]]:
             size = int(SIZES[rng.integers(2)])
             x, y = (int(v) * CELL for v in rng.integers(0, (SIDE - size) // CELL + 1, 2))
             boxes.append((size, x, y))
-        if all(ax + a <= bx or bx + b <= ax or ay + a <= by or by + b <= ay
-               for i, (a, ax, ay) in enumerate(boxes) for b, bx, by in boxes[i + 1:]):
+        if all(
+            ax + a <= bx or bx + b <= ax or ay + a <= by or by + b <= ay
+            for i, (a, ax, ay) in enumerate(boxes)
+            for b, bx, by in boxes[i + 1 :]
+        ):
             return boxes
 
 
@@ -102,5 +105,5 @@ def paste(image: np.ndarray, sprite: np.ndarray, x: int, y: int) -> None:
     top, left, bottom, right = max(y, 0), max(x, 0), min(y + h, SIDE), min(x + w, SIDE)
     if bottom <= top or right <= left:
         return
-    part = sprite[top - y:bottom - y, left - x:right - x]
+    part = sprite[top - y : bottom - y, left - x : right - x]
     image[top:bottom, left:right] = image[top:bottom, left:right] * (1 - part[..., 3:]) + part[..., :3]

@@ -20,7 +20,7 @@ from scenes import CELL, NOUNS, SIDE, SIZES, Sprites, canvas, paste, place
 ITERATIONS = 1000
 BATCH = 4
 RATE = 2e-3
-#: comfy multiplies SD1.x latents by this; storing its inverse in the VAE makes the encoder's own output the model's latent.
+#: comfy multiplies SD1.x latents by this; storing its inverse in the VAE makes the encoder's own output the model's latent.  # noqa: E501
 SD15_SCALE = 0.18215
 
 
@@ -32,12 +32,14 @@ def crowded(sprites: Sprites, rng: np.random.Generator) -> tuple[np.ndarray, np.
     if rng.random() < 0.4:
         boxes = place(rng, int(rng.integers(1, 4)))
     else:
-        boxes = [(s, *(int(v) * CELL for v in rng.integers(0, (SIDE - s) // CELL + 1, 2)))
-                 for s in rng.choice(SIZES, int(rng.integers(3, 6)))]
+        boxes = [
+            (s, *(int(v) * CELL for v in rng.integers(0, (SIDE - s) // CELL + 1, 2)))
+            for s in rng.choice(SIZES, int(rng.integers(3, 6)))
+        ]
     for size, x, y in boxes:
         sprite = sprites.at(NOUNS[rng.integers(12)], int(size))
         paste(image, sprite, x, y)
-        front[y:y + size, x:x + size] = np.maximum(front[y:y + size, x:x + size], sprite[..., 3:])
+        front[y : y + size, x : x + size] = np.maximum(front[y : y + size, x : x + size], sprite[..., 3:])
     return image, front
 
 
@@ -67,13 +69,19 @@ class Trainer(torch.nn.Module):
         error = self.decoder(z + 0.05 * noise).float() - image
         weight = (1 + 2 * front) / (1 + 2 * front).mean()
         z = z.float()
-        return ((error.abs() + error.square()) * weight).mean() + 1e-3 * z.square().mean(), error.square().mean(), z.std()
+        return (
+            ((error.abs() + error.square()) * weight).mean() + 1e-3 * z.square().mean(),
+            error.square().mean(),
+            z.std(),
+        )
 
 
 def train(work: Path, iterations: int = ITERATIONS) -> TAESD:
     model = build()
     net = Trainer(model)
-    optimiser = Pair(net.named_parameters(), lambda n: n in ("encoder.0.weight", "decoder.18.weight"), RATE, iterations, 30)
+    optimiser = Pair(
+        net.named_parameters(), lambda n: n in ("encoder.0.weight", "decoder.18.weight"), RATE, iterations, 30
+    )
     rng, sprites = np.random.default_rng(0), Sprites()
     start, saved = 0, work / "vae.state"
     if saved.exists():
@@ -83,10 +91,10 @@ def train(work: Path, iterations: int = ITERATIONS) -> TAESD:
         rng.bit_generator.state = state["rng"]
         start = state["i"]
     step = torch.compile(net)
-    log = open(work / "vae.jsonl", "a")
+    log = open(work / "vae.jsonl", "a")  # noqa: SIM115
     began = time.time()
     for i in range(start, iterations):
-        images, fronts = zip(*(crowded(sprites, rng) for _ in range(BATCH)))
+        images, fronts = zip(*(crowded(sprites, rng) for _ in range(BATCH)), strict=False)
         torch.manual_seed(i)
         image = torch.from_numpy(np.stack(images)).movedim(-1, 1).contiguous(memory_format=torch.channels_last)
         front = torch.from_numpy(np.stack(fronts)).movedim(-1, 1)
@@ -96,11 +104,29 @@ def train(work: Path, iterations: int = ITERATIONS) -> TAESD:
         torch.nn.utils.clip_grad_norm_(net.parameters(), 1.0)
         optimiser.step(i)
         if i % 20 == 0:
-            print(json.dumps({"i": i, "loss": loss.item(), "psnr": -10 * mse.log10().item(), "std": std.item(),
-                              "seconds": round(time.time() - began, 1)}), file=log, flush=True)
+            print(
+                json.dumps(
+                    {
+                        "i": i,
+                        "loss": loss.item(),
+                        "psnr": -10 * mse.log10().item(),
+                        "std": std.item(),
+                        "seconds": round(time.time() - began, 1),
+                    }
+                ),
+                file=log,
+                flush=True,
+            )
         if (i + 1) % 200 == 0:
-            torch.save({"model": model.state_dict(), "optimiser": optimiser.state_dict(), "i": i + 1,
-                        "rng": rng.bit_generator.state}, saved)
+            torch.save(
+                {
+                    "model": model.state_dict(),
+                    "optimiser": optimiser.state_dict(),
+                    "i": i + 1,
+                    "rng": rng.bit_generator.state,
+                },
+                saved,
+            )
     torch.save(model.state_dict(), work / "vae.pt")
     return model
 
@@ -112,6 +138,6 @@ def load(work: Path) -> TAESD:
 
 
 if __name__ == "__main__":
-    work = host.ROOT / ".train"
-    work.mkdir(exist_ok=True)
+    work = host.ROOT / "out" / "train"
+    work.mkdir(parents=True, exist_ok=True)
     train(work)

@@ -9,6 +9,7 @@ stock nodes work on it.
 from __future__ import annotations
 
 import json
+import logging
 import re
 from functools import lru_cache
 from pathlib import Path
@@ -19,7 +20,11 @@ import comfy.sd
 import comfy.supported_models
 import comfy.utils
 import torch
+from comfy_execution.utils import get_executing_context
 from safetensors import safe_open
+from server import PromptServer
+
+log = logging.getLogger("gsn-nodes")
 
 FOLDER = Path(__file__).resolve().parents[2] / "demo"
 TOKENS = "cond_stage_model.transformer.text_model.embeddings.token_embedding.weight"
@@ -116,3 +121,21 @@ def _clip(config, weights, text_config):
 def _vae(weights):
     prefix = "first_stage_model."
     return comfy.sd.VAE(sd={key[len(prefix):]: value for key, value in weights.items() if key.startswith(prefix)})
+
+
+def tell_unknown_words(clip: comfy.sd.CLIP, which: str) -> None:
+    """From now on a prompt with words the model has never read says so on the node that encodes it."""
+    tokenize = clip.tokenizer.tokenize_with_weights
+
+    def telling(text, *args, **kwargs):
+        unknown = unknown_words(which, text)
+        if unknown:
+            nouns = ", ".join(vocabulary(which))
+            note = f"The demo model has never read: {', '.join(unknown)}. It can draw: {nouns}."
+            log.warning(note)
+            node = get_executing_context()
+            if node is not None:
+                PromptServer.instance.send_progress_text(note, node.node_id)
+        return tokenize(text, *args, **kwargs)
+
+    clip.tokenizer.tokenize_with_weights = telling
