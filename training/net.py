@@ -1,6 +1,7 @@
 """The networks, of ComfyUI's own classes, in a form that autograd and torch.compile can go through.
 
-Three things differ from running inside ComfyUI, none of them in the weights: plain torch layers instead of casting ones,  # noqa: E501
+Three things differ from running inside ComfyUI, none of them in the weights: plain torch layers instead of
+casting ones,
 one explicit softmax attention (fast backward on a CPU, and a place to read the maps from), and a text layer that does
 not add in place.
 """

@@ -1,6 +1,7 @@
 """Pictures and captions: sprites on a light background, and what is said about them.
 
-A *thing* is (noun, size, place): the sprite's side in pixels and its corner on the 8-pixel grid, which is one latent cell.  # noqa: E501
+A *thing* is (noun, size, place): the sprite's side in pixels and its corner on the 8-pixel grid, which is
+one latent cell.
 Two-noun captions often show only one of the two, which is what makes the model neglect subjects; the pairs in
 ``HELD_OUT`` are never named together in any caption.
 """

@@ -1,0 +1,143 @@
+"""The demo model's measured behaviour: neglect, the method's gain, and where along the steps it helps.
+
+CFG, learning rate, slice and step are chosen on validation pairs and seeds; everything reported comes from the
+test pairs and other seeds. Neither set's pairs were ever named together in training. Every refined picture is
+compared with the plain one of the same prompt and seed.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import time
+from pathlib import Path
+
+import detector
+import host
+import scenes
+import torch
+import unet
+import vae
+from latents import decode
+from sample import STEPS, Sampler
+
+CURVE = (0, 4, 8, 12, 16, 20)
+SEEDS = range(16)
+VALIDATION_SEEDS = range(100, 108)
+TOGETHER = 32  # images in one batch
+
+
+def wilson(k: int, n: int) -> tuple[float, float]:
+    """95 % interval of a rate."""
+    z, p = 1.959964, k / n
+    centre, half = p + z * z / (2 * n), z * math.sqrt(p * (1 - p) / n + z * z / (4 * n * n))
+    return (centre - half) / (1 + z * z / n), (centre + half) / (1 + z * z / n)
+
+
+def cases(pairs, seeds) -> list:
+    """(prompt, nouns, seed); every second pair is named the other way round."""
+    ordered = [pair if i % 2 == 0 else pair[::-1] for i, pair in enumerate(pairs)]
+    return [(scenes.prompt(*pair), pair, seed) for pair in ordered for seed in seeds]
+
+
+class Study:
+    """Cells over a fixed list of cases. Plain latents are kept per CFG, cells are found again in ``saved``."""
+
+    def __init__(self, work: Path, name: str, todo: list):
+        self.tae = vae.load(work)
+        self.sampler = Sampler(unet.load(work))
+        self.judge = detector.module().DemoDetector(detector.FILE)
+        self.todo, self.saved = todo, work / f"{name}.json"
+        self.cells = json.loads(self.saved.read_text()) if self.saved.exists() else {}
+        self.batches = [self.sampler.batch(todo[i:i + TOGETHER]) for i in range(0, len(todo), TOGETHER)]
+        self.plain_runs = {}
+
+    def _found(self, latents: torch.Tensor, first: int) -> list[list[bool]]:
+        present = self.judge.detect(decode(self.tae, latents)) >= self.judge.threshold
+        return [[bool(present[i, self.judge.nouns.index(noun)]) for noun in self.todo[first + i][1]]
+                for i in range(len(latents))]
+
+    def plain(self, cfg: float) -> dict:
+        if cfg not in self.plain_runs:
+            began, found, kept = time.time(), [], []
+            for n, batch in enumerate(self.batches):
+                z, latents = self.sampler.run(batch, cfg, keep=CURVE)
+                kept.append(latents)
+                found += self._found(z, n * TOGETHER)
+            self.plain_runs[cfg] = kept
+            self._keep(f"plain, CFG {cfg}", found, began)
+        return self.cells[f"plain, CFG {cfg}"]
+
+    def refined(self, cfg: float, step: int, lr: float, words: bool) -> dict:
+        name = f"step {step}, lr {lr}, CFG {cfg}, {'words' if words else '1:-1'}"
+        if name not in self.cells:
+            self.plain(cfg)
+            began, found, before, after, shift = time.time(), [], 0.0, 0.0, 0.0
+            for n, batch in enumerate(self.batches):
+                start = self.plain_runs[cfg][n][step]
+                z, first, last = self.sampler.refine(batch, start, step, lr, words)
+                before, after = before + first.sum().item(), after + last.sum().item()
+                shift += (z - start).square().mean((1, 2, 3)).sqrt().sum().item()
+                found += self._found(self.sampler.run(batch, cfg, z, step)[0], n * TOGETHER)
+            total = len(self.todo)
+            self._keep(name, found, began, loss_before=before / total, loss_after=after / total, shift=shift / total)
+        return self.cells[name]
+
+    def _keep(self, name: str, found, began: float, **more) -> None:
+        success = [all(pair) for pair in found]
+        low, high = wilson(sum(success), len(success))
+        self.cells[name] = {"n": len(success), "success": sum(success) / len(success), "low": low, "high": high,
+                            "entities": sum(map(sum, found)) / (2 * len(found)), **more,
+                            "seconds": round(time.time() - began, 1), "found": found}
+        self.saved.write_text(json.dumps(self.cells))
+        print(name, {k: v for k, v in self.cells[name].items() if k != "found"}, flush=True)
+
+
+def against(cell: dict, plain: dict) -> dict:
+    """Images won and lost against plain on the same prompt and seed, with the exact two-sided sign test."""
+    pairs = [(all(a), all(b)) for a, b in zip(cell["found"], plain["found"], strict=True)]
+    won, lost = sum(a and not b for a, b in pairs), sum(b and not a for a, b in pairs)
+    tail = sum(math.comb(won + lost, k) for k in range(min(won, lost) + 1)) / 2 ** (won + lost)
+    return {"won": won, "lost": lost, "p": min(1.0, 2 * tail)}
+
+
+def choose(work: Path) -> dict:
+    """CFG by plain success nearest 40 %, then slice and rate at step 8, then the step."""
+    study = Study(work, "validation", cases(scenes.VALIDATION_PAIRS, VALIDATION_SEEDS))
+    cfg = min((3.0, 5.0, 7.5), key=lambda c: abs(study.plain(c)["success"] - 0.40))
+    tried = [(lr, words) for words in (True, False) for lr in (0.01, 0.03)] + [(0.06, True)]
+    lr, words = max(tried, key=lambda choice: study.refined(cfg, 8, *choice)["success"])
+    step = max((4, 8, 12, 16), key=lambda s: study.refined(cfg, s, lr, words)["success"])
+    return {"cfg": cfg, "lr": lr, "slice": "words" if words else "1:-1", "step": step, "cells": study.cells}
+
+
+def measure(work: Path, chosen: dict) -> dict:
+    """Plain and the whole curve on the test prompts."""
+    study = Study(work, "test", cases(scenes.TEST_PAIRS, SEEDS))
+    words = chosen["slice"] == "words"
+    plain = study.plain(chosen["cfg"])
+    curve = []
+    for step in sorted(CURVE, key=lambda s: abs(s - chosen["step"])):  # the one that matters first
+        cell = study.refined(chosen["cfg"], step, chosen["lr"], words)
+        curve.append({"step": step, **cell, **against(cell, plain)})
+    return {"plain": plain, "curve": sorted(curve, key=lambda c: c["step"])}
+
+
+def run(work: Path) -> None:
+    chosen = choose(work)
+    print(json.dumps({k: v for k, v in chosen.items() if k != "cells"}), flush=True)
+    result = measure(work, chosen)
+    alpha = float(unet.net.alphas()[981 - 20 * chosen["step"]])
+    report = {
+        "chosen": {k: v for k, v in chosen.items() if k != "cells"}, "sigma": math.sqrt((1 - alpha) / alpha),
+        "validation": {"pairs": scenes.VALIDATION_PAIRS, "seeds": list(VALIDATION_SEEDS),
+                       "cells": {k: {a: b for a, b in v.items() if a != "found"} for k, v in chosen["cells"].items()}},
+        "test": {"pairs": scenes.TEST_PAIRS, "prompts": [c[0] for c in cases(scenes.TEST_PAIRS, [0])],
+                 "seeds": list(SEEDS), "sampler": f"DDPM, {STEPS} steps, t = 981 - 20 i", **result},
+        "detector": detector.check(work),
+    }
+    (host.DEMO / "validation.json").write_text(json.dumps(report, indent=1))
+
+
+if __name__ == "__main__":
+    run(host.ROOT / "out" / "train")
