@@ -10,6 +10,8 @@ from __future__ import annotations
 
 import comfy.clip_model as clip_model
 import comfy.ldm.modules.attention as attention
+from functools import lru_cache
+
 import host  # noqa: F401  (ComfyUI on sys.path)
 import torch
 from comfy.ldm.modules.diffusionmodules.openaimodel import UNetModel
@@ -81,6 +83,7 @@ attention.optimized_attention = attention.optimized_attention_masked = softmax_a
 clip_model.CLIPLayer.forward = text_layer
 
 
+@lru_cache(maxsize=4096)
 def tokens(text: str) -> list[int]:
     """77 true CLIP token ids."""
     (chunk,) = TOKENIZER.tokenize_with_weights(text)["l"]
@@ -102,8 +105,12 @@ class Model(torch.nn.Module):
 
     def rows(self, texts: list[str]) -> torch.Tensor:
         """[B, 77] rows of the compact table."""
+        return torch.stack([self._row(text) for text in texts])
+
+    @lru_cache(maxsize=4096)  # noqa: B019  (a script builds one or two models)
+    def _row(self, text: str) -> torch.Tensor:
         place = {token: row for row, token in enumerate(self.ids)}
-        return torch.tensor([[place.get(token, len(self.ids)) for token in tokens(text)] for text in texts])
+        return torch.tensor([place.get(token, len(self.ids)) for token in tokens(text)])
 
     def encode(self, rows: torch.Tensor) -> torch.Tensor:
         """[B, 77] -> [B, 77, 128]; the pooled output, which wants true ids, is not used by SD1.x."""

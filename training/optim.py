@@ -7,37 +7,48 @@ Muon: momentum, then the update is replaced by its nearest orthogonal matrix (fi
 from __future__ import annotations
 
 import math
+from collections import defaultdict
 
 import torch
 
 
 def orthogonal(g: torch.Tensor) -> torch.Tensor:
-    """[m, n] -> the same shape with singular values near one."""
-    tall = g.shape[0] > g.shape[1]
-    x = (g.T if tall else g).float()
-    x = x / (x.norm() + 1e-7)
+    """[k, m, n] with m <= n -> the same shape, each matrix with singular values near one."""
+    x = (g / (g.flatten(1).norm(dim=1)[:, None, None] + 1e-7)).bfloat16()
     for _ in range(5):
-        a = x @ x.T
+        a = x @ x.mT
         x = 3.4445 * x + (-4.7750 * a + 2.0315 * a @ a) @ x
-    return x.T if tall else x
+    return x.float()
 
 
 class Muon(torch.optim.Optimizer):
+    """Parameters of one shape are updated together: on a CPU the many small products cost more than the big ones."""
+
     def __init__(self, params, lr=1e-3, momentum=0.95, weight_decay=0.01):
         super().__init__(params, {"lr": lr, "momentum": momentum, "weight_decay": weight_decay})
 
     @torch.no_grad()
     def step(self):
         for group in self.param_groups:
+            alike = defaultdict(list)
             for p in group["params"]:
-                if p.grad is None:
-                    continue
-                buf = self.state[p].setdefault("momentum", torch.zeros_like(p))
-                buf.lerp_(p.grad, 1 - group["momentum"])
-                g = p.grad.lerp(buf, group["momentum"]).flatten(1)
-                p.mul_(1 - group["lr"] * group["weight_decay"])
-                update = orthogonal(g).view_as(p)
-                p.add_(update, alpha=-group["lr"] * 0.2 * math.sqrt(max(g.shape)))
+                if p.grad is not None:
+                    m, n = p.shape[0], p[0].numel()
+                    alike[min(m, n), max(m, n)].append(p)
+            for (_, longer), together in alike.items():
+                self._update(group, together, group["lr"] * 0.2 * math.sqrt(longer))
+
+    def _update(self, group, together, rate):
+        steep = []
+        for p in together:
+            buffer = self.state[p].setdefault("momentum", torch.zeros_like(p))
+            buffer.lerp_(p.grad, 1 - group["momentum"])
+            g = p.grad.lerp(buffer, group["momentum"]).reshape(p.shape[0], -1)
+            steep.append(g.T if g.shape[0] > g.shape[1] else g)
+        for p, update in zip(together, orthogonal(torch.stack(steep)), strict=True):
+            p.mul_(1 - group["lr"] * group["weight_decay"])
+            flat = update.T if p.shape[0] > p[0].numel() else update
+            p.add_(flat.reshape(p.shape), alpha=-rate)
 
 
 class Pair:
@@ -47,7 +58,7 @@ class Pair:
         muon, adam = [], []
         for name, p in named:
             (muon if p.ndim >= 2 and not plain(name) else adam).append(p)
-        self.both = [Muon(muon, lr), torch.optim.AdamW(adam, lr, betas=(0.9, 0.99), weight_decay=0.0)]
+        self.both = [Muon(muon, lr), torch.optim.AdamW(adam, lr, betas=(0.9, 0.99), weight_decay=0.0, foreach=True)]
         self.lr, self.iterations, self.warmup = lr, iterations, warmup
 
     def step(self, i: int) -> None:

@@ -20,7 +20,7 @@ import vae
 from latents import Table, agreement
 from optim import Pair
 
-ITERATIONS = 4000
+ITERATIONS = 3000
 BATCH = 32
 RATE = 1e-3
 SEED = 0
@@ -87,8 +87,7 @@ def train(work: Path, iterations: int = ITERATIONS, seed: int = SEED) -> net.Mod
                 if (bucket == b).any():
                     running[b].lerp_(each[bucket == b].mean(), 0.05)
             decay = min(0.999, (i + 1) / (i + 10))
-            for slow, fast in zip(ema.parameters(), model.parameters(), strict=True):
-                slow.lerp_(fast, 1 - decay)
+            torch._foreach_lerp_(list(ema.parameters()), list(model.parameters()), 1 - decay)
         if i % 20 == 0:
             print(
                 json.dumps(
