@@ -11,11 +11,10 @@ import sys
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
-COMFYUI = Path(os.environ.get("COMFYUI_PATH") or sorted((ROOT / ".comfyui").glob("[0-9]*"))[-1])
+COMFYUI = Path(os.environ.get("GSN_COMFYUI") or sorted((ROOT / ".comfyui").glob("[0-9]*"))[-1])
 DEMO = ROOT / "demo"
 
-if str(COMFYUI) not in sys.path:
-    sys.path.insert(0, str(COMFYUI))
+sys.path[:] = [str(COMFYUI)] + [entry for entry in sys.path if Path(entry or ".").resolve() not in (ROOT, COMFYUI)]
 
 import comfy.options  # noqa: E402
 

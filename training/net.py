@@ -8,11 +8,13 @@ not add in place.
 
 from __future__ import annotations
 
-import comfy.clip_model as clip_model
-import comfy.ldm.modules.attention as attention
 from functools import lru_cache
 
-import host  # noqa: F401  (ComfyUI on sys.path)
+import host  # noqa: F401  (puts ComfyUI on sys.path, so it comes first)
+
+# isort: split
+import comfy.clip_model as clip_model
+import comfy.ldm.modules.attention as attention
 import torch
 from comfy.ldm.modules.diffusionmodules.openaimodel import UNetModel
 from comfy.sd1_clip import SD1Tokenizer
