@@ -51,6 +51,8 @@ class Study:
         self.cells = json.loads(self.saved.read_text()) if self.saved.exists() else {}
         self.batches = [self.sampler.batch(todo[i:i + TOGETHER]) for i in range(0, len(todo), TOGETHER)]
         self.plain_runs = {}
+        self.pictures = work / f"{name}-first-seed"  # latents of every prompt's first seed, for the model card
+        self.pictures.mkdir(exist_ok=True)
 
     def _found(self, latents: torch.Tensor, first: int) -> list[list[bool]]:
         present = self.judge.detect(decode(self.tae, latents)) >= self.judge.threshold
@@ -59,31 +61,36 @@ class Study:
 
     def plain(self, cfg: float) -> dict:
         if cfg not in self.plain_runs:
-            began, found, kept = time.time(), [], []
+            began, found, kept, finals = time.time(), [], [], []
             for n, batch in enumerate(self.batches):
                 z, latents = self.sampler.run(batch, cfg, keep=CURVE)
                 kept.append(latents)
+                finals.append(z)
                 found += self._found(z, n * TOGETHER)
             self.plain_runs[cfg] = kept
-            self._keep(f"plain, CFG {cfg}", found, began)
+            self._keep(f"plain, CFG {cfg}", found, finals, began)
         return self.cells[f"plain, CFG {cfg}"]
 
     def refined(self, cfg: float, step: int, lr: float, words: bool) -> dict:
         name = f"step {step}, lr {lr}, CFG {cfg}, {'words' if words else '1:-1'}"
         if name not in self.cells:
             self.plain(cfg)
-            began, found, before, after, shift = time.time(), [], 0.0, 0.0, 0.0
+            began, found, finals, before, after, shift = time.time(), [], [], 0.0, 0.0, 0.0
             for n, batch in enumerate(self.batches):
                 start = self.plain_runs[cfg][n][step]
                 z, first, last = self.sampler.refine(batch, start, step, lr, words)
                 before, after = before + first.sum().item(), after + last.sum().item()
                 shift += (z - start).square().mean((1, 2, 3)).sqrt().sum().item()
-                found += self._found(self.sampler.run(batch, cfg, z, step)[0], n * TOGETHER)
+                finals.append(self.sampler.run(batch, cfg, z, step)[0])
+                found += self._found(finals[-1], n * TOGETHER)
             total = len(self.todo)
-            self._keep(name, found, began, loss_before=before / total, loss_after=after / total, shift=shift / total)
+            self._keep(name, found, finals, began,
+                       loss_before=before / total, loss_after=after / total, shift=shift / total)
         return self.cells[name]
 
-    def _keep(self, name: str, found, began: float, **more) -> None:
+    def _keep(self, name: str, found, finals, began: float, **more) -> None:
+        every = len({case[2] for case in self.todo})
+        torch.save(torch.cat(finals)[::every].clone(), self.pictures / f"{name}.pt")
         success = [all(pair) for pair in found]
         low, high = wilson(sum(success), len(success))
         self.cells[name] = {"n": len(success), "success": sum(success) / len(success), "low": low, "high": high,
