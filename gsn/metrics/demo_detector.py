@@ -30,7 +30,7 @@ class DemoDetector:
     def __init__(self, path: str | Path):
         with safe_open(Path(path), framework="pt") as file:
             about = file.metadata()
-            weights = {key: file.get_tensor(key).float() for key in file}
+            weights = {key: file.get_tensor(key).float() for key in file.keys()}  # noqa: SIM118 - an open file is no mapping
         self.nouns: list[str] = json.loads(about["nouns"])
         self.threshold = float(about["threshold"])
         self.net = network(len(self.nouns)).eval().requires_grad_(False)
