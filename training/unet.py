@@ -20,7 +20,7 @@ import vae
 from latents import Table, agreement
 from optim import Pair
 
-ITERATIONS = 3000
+ITERATIONS = 6000
 BATCH = 32
 RATE = 1e-3
 SEED = 0

@@ -35,8 +35,8 @@ def wilson(k: int, n: int) -> tuple[float, float]:
 
 
 def cases(pairs, seeds) -> list:
-    """(prompt, nouns, seed); every second pair is named the other way round."""
-    ordered = [pair if i % 2 == 0 else pair[::-1] for i, pair in enumerate(pairs)]
+    """(prompt, nouns, seed), every pair named in both orders."""
+    ordered = [order for pair in pairs for order in (pair, pair[::-1])]
     return [(scenes.prompt(*pair), pair, seed) for pair in ordered for seed in seeds]
 
 
