@@ -5,7 +5,7 @@ from __future__ import annotations
 from comfy_api.latest import io
 from typing_extensions import override
 
-from ..gsn.host.demo import demo_names, load_demo, tell_unknown_words, vocabulary
+from ..gsn.host.demo import demo_names, load_demo, vocabulary
 from .io import CATEGORY
 
 
@@ -35,9 +35,7 @@ class GSNDemoModel(io.ComfyNode):
     @classmethod
     @override
     def execute(cls, which) -> io.NodeOutput:
-        model, clip, vae = load_demo(which)
-        tell_unknown_words(clip, which)
-        return io.NodeOutput(model, clip, vae)
+        return io.NodeOutput(*load_demo(which))
 
 
 NODES = [GSNDemoModel]

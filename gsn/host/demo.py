@@ -11,12 +11,13 @@ from __future__ import annotations
 import json
 import logging
 import re
-from functools import lru_cache
+from functools import partial
 from pathlib import Path
 
 import comfy.model_management as mm
 import comfy.model_patcher
 import comfy.sd
+import comfy.sd1_clip
 import comfy.supported_models
 import comfy.utils
 import torch
@@ -45,24 +46,13 @@ def load_demo(name: str = "unet", path: str | Path | None = None):
     weights[TOKENS] = _full_table(weights[TOKENS], about["token_ids"])
     config = comfy.supported_models.SD15(about["unet_config"])
     config.unet_config["num_heads"] = about["unet_config"]["num_heads"]
-    return _model(config, weights), _clip(config, weights, about["text_config"]), _vae(weights)
+    config.gsn_preset = "demo"  # read by the family: the validated noise level is this model's own
+    return _model(config, weights), _clip(config, weights, about), _vae(weights)
 
 
 def vocabulary(name: str = "unet", path: str | Path | None = None) -> list[str]:
     """The nouns that the model can draw."""
     return list(_metadata(_path(name, path))["nouns"])
-
-
-def unknown_words(name: str, text: str, path: str | Path | None = None) -> list[str]:
-    """Words of ``text``, in order and once each, that the model has never read."""
-    known = set(_metadata(_path(name, path))["words"])
-    found = dict.fromkeys(re.findall(r"[^\W\d_]+", text.lower()))
-    return [word for word in found if word not in known]
-
-
-def preset(name: str = "unet", path: str | Path | None = None) -> dict:
-    """Step, sigma, rate and CFG that the model card chose on validation prompts; empty before that."""
-    return dict(_metadata(_path(name, path)).get("preset", {}))
 
 
 def _path(name: str, path: str | Path | None) -> Path:
@@ -72,7 +62,6 @@ def _path(name: str, path: str | Path | None) -> Path:
     return found
 
 
-@lru_cache(maxsize=8)
 def _metadata(path: Path) -> dict:
     """The JSON values of the file's metadata; strings that are not JSON stay strings."""
     with safe_open(path, framework="pt") as file:
@@ -111,11 +100,12 @@ def _model(config, weights):
     return patcher
 
 
-def _clip(config, weights, text_config):
+def _clip(config, weights, about):
     encoder = config.process_clip_state_dict(weights)
     target = config.clip_target(state_dict=weights)
+    target.tokenizer = partial(DemoTokenizer, about=about)
     return comfy.sd.CLIP(target, tokenizer_data=encoder, parameters=comfy.utils.calculate_parameters(encoder),
-                         state_dict=encoder, model_options={"clip_l_model_config": text_config})
+                         state_dict=encoder, model_options={"clip_l_model_config": about["text_config"]})
 
 
 def _vae(weights):
@@ -123,19 +113,27 @@ def _vae(weights):
     return comfy.sd.VAE(sd={key[len(prefix):]: value for key, value in weights.items() if key.startswith(prefix)})
 
 
-def tell_unknown_words(clip: comfy.sd.CLIP, which: str) -> None:
-    """From now on a prompt with words the model has never read says so on the node that encodes it."""
-    tokenize = clip.tokenizer.tokenize_with_weights
+class DemoTokenizer(comfy.sd1_clip.SD1Tokenizer):
+    """SD1.x's tokenizer that says, on the node that encodes a prompt, which of its words the model has never read."""
 
-    def telling(text, *args, **kwargs):
-        unknown = unknown_words(which, text)
-        if unknown:
-            nouns = ", ".join(vocabulary(which))
-            note = f"The demo model has never read: {', '.join(unknown)}. It can draw: {nouns}."
+    def __init__(self, *args, about: dict, **kwargs):
+        super().__init__(*args, **kwargs)
+        self.words, self.nouns = frozenset(about["words"]), list(about["nouns"])
+
+    def tokenize_with_weights(self, text: str, *args, **kwargs):
+        note = unknown_words_note(text, self.words, self.nouns)
+        if note:
             log.warning(note)
             node = get_executing_context()
             if node is not None:
                 PromptServer.instance.send_progress_text(note, node.node_id)
-        return tokenize(text, *args, **kwargs)
+        return super().tokenize_with_weights(text, *args, **kwargs)
 
-    clip.tokenizer.tokenize_with_weights = telling
+
+def unknown_words_note(text: str, words: frozenset[str], nouns: list[str]) -> str:
+    """What to tell about words of ``text`` that are not in ``words``, in order and once each; "" when all are."""
+    found = dict.fromkeys(re.findall(r"[^\W\d_]+", text.lower()))
+    unknown = [word for word in found if word not in words]
+    if not unknown:
+        return ""
+    return f"The demo model has never read: {', '.join(unknown)}. It can draw: {', '.join(nouns)}."
