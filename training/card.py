@@ -47,7 +47,8 @@ def values(work: Path, report: dict) -> dict[str, str]:
         "nouns_count": str(len(unet.token_ids())),
         "keep": f"{100 * scenes.KEEP_BOTH:.0f}", "one": f"{100 * scenes.ONE_NOUN:.0f}",
         "two": f"{100 - 100 * scenes.ONE_NOUN:.0f}", "captioned": str(len(scenes.CAPTIONED)),
-        "held": str(len(scenes.HELD_OUT)), "art": art.fingerprint()[:16], "psnr": f"{psnr:.1f}",
+        "held": str(len(scenes.HELD_OUT)), "chooser_pairs": str(len(scenes.VALIDATION_PAIRS)),
+        "test_pairs": str(len(scenes.TEST_PAIRS)), "art": art.fingerprint()[:16], "psnr": f"{psnr:.1f}",
         "vae_its": str(vae.ITERATIONS), "unet_its": str(unet.ITERATIONS), "batch": str(unet.BATCH),
         "by_t": " ".join(f"{v:.4f}" for v in last["by_t"]),
         "size": f"{(host.DEMO / 'gsn_demo_unet.safetensors').stat().st_size / 1e6:.1f}",
@@ -148,7 +149,8 @@ def curve(report: dict) -> Image.Image:
 
 def losses(work: Path) -> Image.Image:
     """Running noise-prediction error by tenth of the schedule, on a logarithmic axis from 1e-3 to 1."""
-    log = [json.loads(line) for line in (work / "unet.jsonl").read_text().splitlines()]
+    lines = map(json.loads, (work / "unet.jsonl").read_text().splitlines())
+    log = sorted({line["i"]: line for line in lines}.values(), key=lambda r: r["i"])  # resumed runs repeat some
     image, draw, at = axes("Training: mean squared error of the noise, by t", [r["i"] for r in log], "iteration", 3.0,
                            [0, 1, 2, 3], lambda v: f"{10 ** (v - 3):g}")
     for tenth, colour in ((0, RED), (2, GREEN), (5, BLUE), (9, INK)):
