@@ -1,0 +1,214 @@
+"""One refinement iteration at the shape of SD 1.5, 512 x 512: ours, ours without early exit, and diffusers'.
+
+Work of every variant: the same weights' shapes (random values, fp32), one latent [1, 4, 64, 64], 77 tokens, one
+forward to the attention maps at 16 x 16, the paper's loss of two subjects, one gradient of the latent.
+
+- ours: through ComfyUI's sampler and the pack's own path, which leaves the UNet after the last attention layer it reads;
+- whole: the same path, made to run the UNet to its end (a graph of the whole pass is kept meanwhile, as autograd
+  does for any code that has not left);
+- diffusers: its `UNet2DConditionModel` with an attention processor that keeps the probabilities at 16 x 16, as the
+  Attend-and-Excite pipelines do; weights take no gradient.
+
+Every variant runs in a process of its own. Memory is what the process holds at its highest during the iterations,
+less what it held before the first.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import statistics
+import sys
+import threading
+import time
+from contextlib import contextmanager
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+VARIANTS = ("ours", "whole", "diffusers")
+SUBJECT_COLUMNS = (5, 8)
+SIGMA = 5.633
+
+
+@contextmanager
+def highest_memory():
+    """Yields a list that will hold [bytes at entry, highest bytes meanwhile]."""
+    import psutil
+
+    process, done = psutil.Process(), threading.Event()
+    seen = [process.memory_info().rss] * 2
+
+    def watch():
+        while not done.wait(0.005):
+            seen[1] = max(seen[1], process.memory_info().rss)
+
+    thread = threading.Thread(target=watch, daemon=True)
+    thread.start()
+    try:
+        yield seen
+    finally:
+        done.set()
+        thread.join()
+
+
+def load_comfyui():
+    """ComfyUI's library and this pack in one process; ComfyUI goes last on sys.path, behind our folder `nodes`."""
+    sys.path[:] = [str(ROOT), *(p for p in sys.path if p != str(ROOT)), os.environ["GSN_COMFYUI"]]
+    import comfy.options
+
+    comfy.options.enable_args_parsing(False)
+    from comfy.cli_args import args
+
+    args.cpu = True
+
+
+def our_iterations(iterations: int, whole: bool) -> tuple[list[float], list[int]]:
+    """Seconds of each iteration, and memory, of a refinement inside ComfyUI's sampler."""
+    load_comfyui()
+    import comfy.model_patcher
+    import comfy.sample
+    import comfy.samplers
+    import comfy.supported_models
+    import torch
+
+    from gsn.host import forward
+    from gsn.host.run import with_plan
+    from gsn.interventions import Refine
+    from gsn.plan import Action, Plan
+    from gsn.steps import Step
+    from gsn.subjects import SUBJECTS_KEY, Subject, Subjects, TextStream
+    from gsn.trace import TraceHandle
+
+    class NeverDone(forward.Collector):
+        def __init__(self, layers):
+            super().__init__(layers)
+            self.last = None
+
+    if whole:
+        forward.Collector = NeverDone
+    with torch.inference_mode():
+        config = comfy.supported_models.SD15({
+            "image_size": 32, "in_channels": 4, "out_channels": 4, "model_channels": 320, "num_heads": 8,
+            "num_head_channels": -1, "num_res_blocks": [2, 2, 2, 2], "channel_mult": (1, 2, 4, 4),
+            "transformer_depth": [1, 1, 1, 1, 1, 1, 0, 0], "transformer_depth_middle": 1,
+            "transformer_depth_output": [1, 1, 1, 1, 1, 1, 1, 1, 1, 0, 0, 0], "context_dim": 768,
+            "use_spatial_transformer": True, "use_linear_in_transformer": False, "legacy": False,
+            "use_temporal_attention": False, "adm_in_channels": None, "disable_self_attentions": None,
+        })  # fmt: skip
+        config.set_inference_dtype(torch.float32, None)
+        model = config.get_model({}, "", device="cpu")
+        small_weights(model.diffusion_model)
+        patcher = comfy.model_patcher.CoreModelPatcher(model, torch.device("cpu"), torch.device("cpu"))
+        items = tuple(Subject(str(column), {"clip": (column,)}) for column in SUBJECT_COLUMNS)
+        stream = TextStream("clip", 0, 77, tuple(range(1, 10)), (0,), ("x",) * 77)
+        handle = TraceHandle()
+        plan = Plan(actions=(Action("bench", Refine(iterations=iterations + 1), Step(0, "index")),), traces=(handle,))
+        patched = with_plan(patcher, plan)
+        text = torch.randn(1, 77, 768, generator=torch.Generator().manual_seed(1))
+        positive = [[text, {SUBJECTS_KEY: Subjects("bench", items, (stream,))}]]
+        latent = torch.randn(1, 4, 64, 64, generator=torch.Generator().manual_seed(2))
+        sampler = comfy.samplers.KSampler(patched, 1, patched.load_device, "euler", "normal", 1.0,
+                                          patched.model_options)
+        sigmas = torch.tensor([SIGMA, 0.0])
+        with highest_memory() as memory:
+            sampler.sample(latent, positive, positive, 1.0, sigmas=sigmas, latent_image=torch.zeros_like(latent),
+                           disable_pbar=True)
+        at = [record.seconds for record in handle.trace.records]
+    # The first iteration warms up; the last record is the evaluation without a gradient after the last update.
+    return [b - a for a, b in zip(at[:-2], at[1:-1], strict=True)], memory
+
+
+def diffusers_iterations(iterations: int) -> tuple[list[float], list[int]]:
+    """The same work by diffusers' UNet and plain autograd."""
+    sys.path.insert(0, str(ROOT))
+    import torch
+    from diffusers import UNet2DConditionModel
+
+    from gsn.losses import PAPER
+    from gsn.maps import AttentionMaps, MapProcessing
+    from gsn.subjects import Subject, Subjects, TextStream
+
+    found = []
+
+    class Keep:
+        """softmax attention that keeps what it is asked for, as diffusers' AttnProcessor does."""
+
+        def __init__(self, cross: bool):
+            self.cross = cross
+
+        def __call__(self, attn, hidden_states, encoder_hidden_states=None, attention_mask=None, **_):
+            text = hidden_states if encoder_hidden_states is None else encoder_hidden_states
+            query, key, value = attn.to_q(hidden_states), attn.to_k(text), attn.to_v(text)
+            query, key, value = (t.unflatten(-1, (attn.heads, -1)).transpose(1, 2) for t in (query, key, value))
+            if self.cross and query.shape[2] == 256:
+                weights = (query @ key.transpose(-1, -2) * attn.scale).softmax(-1)
+                found.append(weights.mean(1))
+                out = weights @ value
+            else:
+                out = torch.nn.functional.scaled_dot_product_attention(query, key, value)
+            return attn.to_out[0](out.transpose(1, 2).flatten(2))
+
+    unet = UNet2DConditionModel(
+        sample_size=64, cross_attention_dim=768, block_out_channels=(320, 640, 1280, 1280), attention_head_dim=8
+    ).requires_grad_(False).eval()  # fmt: skip
+    unet.set_attn_processor({name: Keep("attn2" in name) for name in unet.attn_processors})
+    text = torch.randn(1, 77, 768, generator=torch.Generator().manual_seed(1))
+    z = torch.randn(1, 4, 64, 64, generator=torch.Generator().manual_seed(2))
+    items = tuple(Subject(str(column), {"clip": (column,)}) for column in SUBJECT_COLUMNS)
+    subjects = Subjects("bench", items, (TextStream("clip", 0, 77, tuple(range(1, 10)), (0,), ("x",) * 77),))
+    shift, seconds = torch.zeros_like(z), []
+    with highest_memory() as memory:
+        for _ in range(iterations + 1):
+            began = time.perf_counter()
+            found.clear()
+            leaf = (z + shift).requires_grad_(True)
+            unet(leaf, 821, text)
+            maps = AttentionMaps(torch.stack(found).mean(0).unflatten(1, (16, 16)))
+            loss = PAPER.evaluate(maps, subjects, MapProcessing(columns="padded", stream="average")).total.sum()
+            (gradient,) = torch.autograd.grad(loss, leaf)
+            shift = shift - 1e-2 * gradient
+            seconds.append(time.perf_counter() - began)
+    return seconds[1:], memory
+
+
+def small_weights(module) -> None:
+    """Random values that keep activations near unit size; norms stay as they are built."""
+    import torch
+
+    generator = torch.Generator().manual_seed(0)
+    for p in module.parameters():
+        if p.ndim > 1:
+            p.data.normal_(generator=generator).mul_(p[0].numel() ** -0.5)
+        else:
+            p.data.zero_()
+    for one in module.modules():
+        if isinstance(one, (torch.nn.GroupNorm, torch.nn.LayerNorm)):
+            one.weight.data.fill_(1)
+
+
+def run_variant(name: str, iterations: int) -> dict:
+    if name == "diffusers":
+        seconds, (before, highest) = diffusers_iterations(iterations)
+    else:
+        seconds, (before, highest) = our_iterations(iterations, whole=name == "whole")
+    return {"seconds": seconds, "memory": highest - before}
+
+
+def summary(found: dict[str, list[dict]]) -> dict:
+    """Medians over all rounds, and each variant as a ratio to `whole`."""
+    seconds = {name: statistics.median(s for one in runs for s in one["seconds"]) for name, runs in found.items()}
+    memory = {name: statistics.median(one["memory"] for one in runs) for name, runs in found.items()}
+    return {
+        name: {"seconds": seconds[name], "extra_mb": memory[name] / 1e6,
+               "time_ratio": seconds[name] / seconds["whole"], "memory_ratio": memory[name] / memory["whole"]}
+        for name in found
+    }  # fmt: skip
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser()
+    parser.add_argument("variant", choices=VARIANTS)
+    parser.add_argument("iterations", type=int)
+    options = parser.parse_args()
+    print(json.dumps(run_variant(options.variant, options.iterations)))
