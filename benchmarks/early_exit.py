@@ -3,7 +3,7 @@
 Work of every variant: the same weights' shapes (random values, fp32), one latent [1, 4, 64, 64], 77 tokens, one
 forward to the attention maps at 16 x 16, the paper's loss of two subjects, one gradient of the latent.
 
-- ours: through ComfyUI's sampler and the pack's own path, which leaves the UNet after the last attention layer it reads;
+- ours: through ComfyUI's sampler and the pack's path, which leaves the UNet after the last attention layer it reads;
 - whole: the same path, made to run the UNet to its end (a graph of the whole pass is kept meanwhile, as autograd
   does for any code that has not left);
 - diffusers: its `UNet2DConditionModel` with an attention processor that keeps the probabilities at 16 x 16, as the
