@@ -23,7 +23,7 @@ class Unet:
     def preset_name(self, model: Any) -> str | None:
         if not isinstance(getattr(model, "diffusion_model", None), UNetModel):
             return None
-        own = getattr(model.model_config, "gsn_preset", None)  # the demo model names its own
+        own = vars(model.model_config).get("gsn_preset")  # the demo model names its own
         if own is not None:
             return own
         return next((name for kind, name in _KINDS if isinstance(model.model_config, kind)), None)
