@@ -30,7 +30,7 @@ class Reading:
 
 @pytest.fixture(scope="module")
 def diffusers_unet():
-    from diffusers import UNet2DConditionModel
+    from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
 
     torch.manual_seed(5)
     unet = UNet2DConditionModel(
