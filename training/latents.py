@@ -19,14 +19,15 @@ def encode(model, images: list[np.ndarray]) -> torch.Tensor:
     """Pictures [H, W, 3] in 0..1 -> model-space latents [B, 4, 16, 16]."""
     batch = torch.from_numpy(np.stack(images)).movedim(-1, 1).contiguous(memory_format=torch.channels_last)
     with torch.autocast("cpu", torch.bfloat16):
-        return model.taesd_encoder(batch).float().contiguous()
+        return model.taesd_encoder(batch).float().contiguous() / vae.deviation(model)
 
 
 @torch.no_grad()
 def decode(model, latents: torch.Tensor) -> torch.Tensor:
     """Model-space latents -> pictures [B, H, W, 3] in 0..1."""
     with torch.autocast("cpu", torch.bfloat16):
-        image = model.taesd_decoder(latents.contiguous(memory_format=torch.channels_last))
+        z = latents * vae.deviation(model)
+        image = model.taesd_decoder(z.contiguous(memory_format=torch.channels_last))
     return image.float().clamp(0, 1).movedim(1, -1)
 
 

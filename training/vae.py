@@ -1,7 +1,8 @@
 """The VAE: ComfyUI's own TAESD layout (f=8, 4 channels), trained from scratch on crowded sprite pictures.
 
 Loss: L1 + MSE of the picture, the foreground weighted by 3, + 1e-3 * mean(z^2), with noise 0.05 on the latent so that
-the decoder forgives the small errors of sampling.
+the decoder forgives the small errors of sampling. Then the latents of scenes are brought to mean 0 and deviation 1,
+as the noise schedule assumes, and the decoder learns on for a while: see `settle`.
 """
 
 from __future__ import annotations
@@ -15,12 +16,14 @@ import numpy as np
 import torch
 from comfy.taesd.taesd import TAESD
 from optim import Pair
-from scenes import CELL, NOUNS, SIDE, SIZES, Sprites, canvas, paste, place
+from scenes import CELL, NOUNS, SIDE, SIZES, Sprites, canvas, caption, paste, place
 
 ITERATIONS = 1000
+SETTLING = 300
 BATCH = 4
 RATE = 2e-3
-#: comfy multiplies SD1.x latents by this; storing its inverse in the VAE makes the encoder's own output the model's latent.  # noqa: E501
+#: ComfyUI multiplies SD1.x latents by this, and divides by the VAE's own `vae_scale` before: model latent = encoder's
+#: output / `deviation`.
 SD15_SCALE = 0.18215
 
 
@@ -59,6 +62,51 @@ def build() -> TAESD:
     return model.to(memory_format=torch.channels_last)
 
 
+def deviation(model: TAESD) -> float:
+    """What the encoder's output is divided by to become the diffusion model's latent."""
+    return float(model.vae_scale) / SD15_SCALE
+
+
+def scene(sprites: Sprites, rng: np.random.Generator) -> np.ndarray:
+    """A picture [H, W, 3] as captions describe them."""
+    _, shown = caption(rng)
+    image = canvas()
+    for noun, (size, x, y) in zip(shown, place(rng, len(shown)), strict=True):
+        paste(image, sprites.at(noun, size), x, y)
+    return image
+
+
+@torch.no_grad()
+def centre(model: TAESD, sprites: Sprites) -> None:
+    """Move the mean of the scenes' latents into the layers around them, and their deviation into `vae_scale`.
+
+    Without it the even background is most of their size, the things are faint beside it, and sampling decides late.
+    The clamp at the decoder's entry makes this exact to first order only; `settle` mends the rest.
+    """
+    rng = np.random.default_rng(1)
+    images = torch.from_numpy(np.stack([scene(sprites, rng) for _ in range(256)])).movedim(-1, 1)
+    z = torch.cat([model.taesd_encoder(part) for part in images.split(32)])
+    mean = z.mean((0, 2, 3))
+    first = model.taesd_decoder[1]
+    clamped = 3 * (mean / 3).tanh()
+    first.bias += (first.weight * clamped.view(1, -1, 1, 1)).sum((1, 2, 3))
+    first.weight *= (1 - (mean / 3).tanh().square()).view(1, -1, 1, 1)
+    model.taesd_encoder[-1].bias -= mean
+    model.vae_scale.fill_(SD15_SCALE * float((z - mean.view(1, -1, 1, 1)).std()))
+
+
+def settle(model: TAESD, sprites: Sprites, log) -> None:
+    """Centre the latents, then train the decoder alone."""
+    centre(model, sprites)
+    model.taesd_encoder.requires_grad_(False)
+    net, rng = Trainer(model), np.random.default_rng(2)
+    named = [(name, p) for name, p in net.named_parameters() if p.requires_grad]
+    optimiser = Pair(named, lambda n: n == "decoder.18.weight", RATE / 2, SETTLING, 30)
+    step = torch.compile(net)
+    for i in range(SETTLING):
+        learn(step, named, optimiser, i, ITERATIONS + i, sprites, rng, log)
+
+
 class Trainer(torch.nn.Module):
     def __init__(self, model):
         super().__init__()
@@ -92,31 +140,8 @@ def train(work: Path, iterations: int = ITERATIONS) -> TAESD:
         start = state["i"]
     step = torch.compile(net)
     log = open(work / "vae.jsonl", "a")  # noqa: SIM115
-    began = time.time()
     for i in range(start, iterations):
-        images, fronts = zip(*(crowded(sprites, rng) for _ in range(BATCH)), strict=False)
-        torch.manual_seed(i)
-        image = torch.from_numpy(np.stack(images)).movedim(-1, 1).contiguous(memory_format=torch.channels_last)
-        front = torch.from_numpy(np.stack(fronts)).movedim(-1, 1)
-        with torch.autocast("cpu", torch.bfloat16):
-            loss, mse, std = step(image, front, torch.randn(BATCH, 4, SIDE // 8, SIDE // 8))
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(net.parameters(), 1.0)
-        optimiser.step(i)
-        if i % 20 == 0:
-            print(
-                json.dumps(
-                    {
-                        "i": i,
-                        "loss": loss.item(),
-                        "psnr": -10 * mse.log10().item(),
-                        "std": std.item(),
-                        "seconds": round(time.time() - began, 1),
-                    }
-                ),
-                file=log,
-                flush=True,
-            )
+        learn(step, list(net.named_parameters()), optimiser, i, i, sprites, rng, log)
         if (i + 1) % 200 == 0:
             torch.save(
                 {
@@ -127,8 +152,26 @@ def train(work: Path, iterations: int = ITERATIONS) -> TAESD:
                 },
                 saved,
             )
+    settle(model, sprites, log)
     torch.save(model.state_dict(), work / "vae.pt")
     return model
+
+
+def learn(step, named: list, optimiser: Pair, i: int, seed: int, sprites: Sprites, rng, log) -> None:
+    """One update."""
+    began = time.time()
+    images, fronts = zip(*(crowded(sprites, rng) for _ in range(BATCH)), strict=False)
+    torch.manual_seed(seed)
+    image = torch.from_numpy(np.stack(images)).movedim(-1, 1).contiguous(memory_format=torch.channels_last)
+    front = torch.from_numpy(np.stack(fronts)).movedim(-1, 1)
+    with torch.autocast("cpu", torch.bfloat16):
+        loss, mse, std = step(image, front, torch.randn(BATCH, 4, SIDE // 8, SIDE // 8))
+    loss.backward()
+    torch.nn.utils.clip_grad_norm_([p for _, p in named], 1.0)
+    optimiser.step(i)
+    if i % 20 == 0:
+        told = {"i": seed, "loss": loss.item(), "psnr": -10 * mse.log10().item(), "std": std.item()}
+        print(json.dumps({**told, "seconds": round(time.time() - began, 2)}), file=log, flush=True)
 
 
 def load(work: Path) -> TAESD:
