@@ -6,6 +6,7 @@ forward to the attention maps at 16 x 16, the paper's loss of two subjects, one 
 - ours: through ComfyUI's sampler and the pack's path, which leaves the UNet after the last attention layer it reads;
 - whole: the same path, made to run the UNet to its end (a graph of the whole pass is kept meanwhile, as autograd
   does for any code that has not left);
+- comfyui: ComfyUI's UNet to its end by plain autograd, with the attention that ComfyUI itself takes on this device;
 - diffusers: its `UNet2DConditionModel` with an attention processor that keeps the probabilities at 16 x 16, as the
   Attend-and-Excite pipelines do; weights take no gradient.
 
@@ -26,7 +27,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
-VARIANTS = ("ours", "whole", "diffusers")
+VARIANTS = ("ours", "whole", "comfyui", "diffusers")
 SUBJECT_COLUMNS = (5, 8)
 SIGMA = 5.633
 
@@ -63,13 +64,38 @@ def load_comfyui():
     args.cpu = True
 
 
+def sd15():
+    """ComfyUI's SD 1.5 with random weights, fp32."""
+    import comfy.supported_models
+    import torch
+
+    config = comfy.supported_models.SD15({
+        "image_size": 32, "in_channels": 4, "out_channels": 4, "model_channels": 320, "num_heads": 8,
+        "num_head_channels": -1, "num_res_blocks": [2, 2, 2, 2], "channel_mult": (1, 2, 4, 4),
+        "transformer_depth": [1, 1, 1, 1, 1, 1, 0, 0], "transformer_depth_middle": 1,
+        "transformer_depth_output": [1, 1, 1, 1, 1, 1, 1, 1, 1, 0, 0, 0], "context_dim": 768,
+        "use_spatial_transformer": True, "use_linear_in_transformer": False, "legacy": False,
+        "use_temporal_attention": False, "adm_in_channels": None, "disable_self_attentions": None,
+    })  # fmt: skip
+    config.set_inference_dtype(torch.float32, None)
+    model = config.get_model({}, "", device="cpu")
+    small_weights(model.diffusion_model)
+    return model
+
+
+def subjects():
+    from gsn.subjects import Subject, Subjects, TextStream
+
+    items = tuple(Subject(str(column), {"clip": (column,)}) for column in SUBJECT_COLUMNS)
+    return Subjects("bench", items, (TextStream("clip", 0, 77, tuple(range(1, 10)), (0,), ("x",) * 77),))
+
+
 def our_iterations(iterations: int, whole: bool) -> tuple[list[float], list[int]]:
     """Seconds of each iteration, and memory, of a refinement inside ComfyUI's sampler."""
     load_comfyui()
     import comfy.model_patcher
     import comfy.sample
     import comfy.samplers
-    import comfy.supported_models
     import torch
 
     from gsn.host import forward
@@ -77,7 +103,7 @@ def our_iterations(iterations: int, whole: bool) -> tuple[list[float], list[int]
     from gsn.interventions import Refine
     from gsn.plan import Action, Plan
     from gsn.steps import Step
-    from gsn.subjects import SUBJECTS_KEY, Subject, Subjects, TextStream
+    from gsn.subjects import SUBJECTS_KEY
     from gsn.trace import TraceHandle
 
     class NeverDone(forward.Collector):
@@ -88,25 +114,13 @@ def our_iterations(iterations: int, whole: bool) -> tuple[list[float], list[int]
     if whole:
         forward.Collector = NeverDone
     with torch.inference_mode():
-        config = comfy.supported_models.SD15({
-            "image_size": 32, "in_channels": 4, "out_channels": 4, "model_channels": 320, "num_heads": 8,
-            "num_head_channels": -1, "num_res_blocks": [2, 2, 2, 2], "channel_mult": (1, 2, 4, 4),
-            "transformer_depth": [1, 1, 1, 1, 1, 1, 0, 0], "transformer_depth_middle": 1,
-            "transformer_depth_output": [1, 1, 1, 1, 1, 1, 1, 1, 1, 0, 0, 0], "context_dim": 768,
-            "use_spatial_transformer": True, "use_linear_in_transformer": False, "legacy": False,
-            "use_temporal_attention": False, "adm_in_channels": None, "disable_self_attentions": None,
-        })  # fmt: skip
-        config.set_inference_dtype(torch.float32, None)
-        model = config.get_model({}, "", device="cpu")
-        small_weights(model.diffusion_model)
+        model = sd15()
         patcher = comfy.model_patcher.CoreModelPatcher(model, torch.device("cpu"), torch.device("cpu"))
-        items = tuple(Subject(str(column), {"clip": (column,)}) for column in SUBJECT_COLUMNS)
-        stream = TextStream("clip", 0, 77, tuple(range(1, 10)), (0,), ("x",) * 77)
         handle = TraceHandle()
         plan = Plan(actions=(Action("bench", Refine(iterations=iterations + 1), Step(0, "index")),), traces=(handle,))
         patched = with_plan(patcher, plan)
         text = torch.randn(1, 77, 768, generator=torch.Generator().manual_seed(1))
-        positive = [[text, {SUBJECTS_KEY: Subjects("bench", items, (stream,))}]]
+        positive = [[text, {SUBJECTS_KEY: subjects()}]]
         latent = torch.randn(1, 4, 64, 64, generator=torch.Generator().manual_seed(2))
         sampler = comfy.samplers.KSampler(patched, 1, patched.load_device, "euler", "normal", 1.0,
                                           patched.model_options)
@@ -119,15 +133,57 @@ def our_iterations(iterations: int, whole: bool) -> tuple[list[float], list[int]
     return [b - a for a, b in zip(at[:-2], at[1:-1], strict=True)], memory
 
 
+def comfyui_iterations(iterations: int) -> tuple[list[float], list[int]]:
+    """The same work as somebody would write it first: no early exit, ordinary weights, autograd keeps what it likes."""
+    load_comfyui()
+    import torch
+
+    from gsn.host.capture import Collector, choose_layers
+    from gsn.host.families.unet import UNET
+    from gsn.plan import CaptureSpec
+    from gsn.presets import MODEL_PRESETS
+
+    model = sd15()
+    layers = choose_layers(UNET, model, CaptureSpec(), MODEL_PRESETS["sd1"])
+    text = torch.randn(1, 77, 768, generator=torch.Generator().manual_seed(1))
+    z = torch.randn(1, 4, 64, 64, generator=torch.Generator().manual_seed(2))
+
+    def maps(leaf):
+        collector, options = Collector(layers), {}
+        collector.last = None
+        UNET.attach(options, collector.sink)
+        model.apply_model(leaf * SIGMA, torch.tensor([SIGMA]), c_crossattn=text, **options)
+        return collector.maps()
+
+    return plain_updates(maps, z, iterations)
+
+
+def plain_updates(maps, z, iterations: int) -> tuple[list[float], list[int]]:
+    """Seconds of each update of z by the gradient of the paper's loss of maps(z); and memory."""
+    import torch
+
+    from gsn.losses import PAPER
+    from gsn.maps import MapProcessing
+
+    seconds = []
+    with highest_memory() as memory:
+        for _ in range(iterations + 1):
+            began = time.perf_counter()
+            leaf = z.detach().requires_grad_(True)
+            processing = MapProcessing(columns="padded", stream="average")
+            (gradient,) = torch.autograd.grad(PAPER.evaluate(maps(leaf), subjects(), processing).total.sum(), leaf)
+            z = z - 1e-2 * gradient
+            seconds.append(time.perf_counter() - began)
+    return seconds[1:], memory
+
+
 def diffusers_iterations(iterations: int) -> tuple[list[float], list[int]]:
     """The same work by diffusers' UNet and plain autograd."""
     sys.path.insert(0, str(ROOT))
     import torch
     from diffusers import UNet2DConditionModel
 
-    from gsn.losses import PAPER
-    from gsn.maps import AttentionMaps, MapProcessing
-    from gsn.subjects import Subject, Subjects, TextStream
+    from gsn.maps import AttentionMaps
 
     found = []
 
@@ -155,21 +211,13 @@ def diffusers_iterations(iterations: int) -> tuple[list[float], list[int]]:
     unet.set_attn_processor({name: Keep("attn2" in name) for name in unet.attn_processors})
     text = torch.randn(1, 77, 768, generator=torch.Generator().manual_seed(1))
     z = torch.randn(1, 4, 64, 64, generator=torch.Generator().manual_seed(2))
-    items = tuple(Subject(str(column), {"clip": (column,)}) for column in SUBJECT_COLUMNS)
-    subjects = Subjects("bench", items, (TextStream("clip", 0, 77, tuple(range(1, 10)), (0,), ("x",) * 77),))
-    shift, seconds = torch.zeros_like(z), []
-    with highest_memory() as memory:
-        for _ in range(iterations + 1):
-            began = time.perf_counter()
-            found.clear()
-            leaf = (z + shift).requires_grad_(True)
-            unet(leaf, 821, text)
-            maps = AttentionMaps(torch.stack(found).mean(0).unflatten(1, (16, 16)))
-            loss = PAPER.evaluate(maps, subjects, MapProcessing(columns="padded", stream="average")).total.sum()
-            (gradient,) = torch.autograd.grad(loss, leaf)
-            shift = shift - 1e-2 * gradient
-            seconds.append(time.perf_counter() - began)
-    return seconds[1:], memory
+
+    def maps(leaf):
+        found.clear()
+        unet(leaf, 821, text)
+        return AttentionMaps(torch.stack(found).mean(0).unflatten(1, (16, 16)))
+
+    return plain_updates(maps, z, iterations)
 
 
 def small_weights(module) -> None:
@@ -188,8 +236,9 @@ def small_weights(module) -> None:
 
 
 def run_variant(name: str, iterations: int) -> dict:
-    if name == "diffusers":
-        seconds, (before, highest) = diffusers_iterations(iterations)
+    peers = {"comfyui": comfyui_iterations, "diffusers": diffusers_iterations}
+    if name in peers:
+        seconds, (before, highest) = peers[name](iterations)
     else:
         seconds, (before, highest) = our_iterations(iterations, whole=name == "whole")
     return {"seconds": seconds, "memory": highest - before}
