@@ -8,10 +8,13 @@ up path's skip shapes are the real ones.
 
 from pathlib import Path
 
+import comfy.cldm.cldm
+import comfy.controlnet
 import comfy.latent_formats
 import comfy.model_base
 import comfy.model_management
 import comfy.model_patcher
+import comfy.ops
 import comfy.sd
 import comfy.sd1_clip
 import comfy.sdxl_clip
@@ -164,6 +167,19 @@ def build_model(family="sd15", seed=0, dtype="fp32", normal_weights=False, compu
             load_device=comfy.model_management.get_torch_device(),
             offload_device=torch.device("cpu"),
         )
+
+
+def build_controlnet(seed=0):
+    """A ControlNet of the toy SD1.x model: its own down path, and residuals that are not zero."""
+    layout = {k: v for k, v in (_UNET | _SD1_LAYOUT).items() if k not in ("out_channels", "transformer_depth_output")}
+    config = layout | {"hint_channels": 3, "context_dim": WIDTH, "num_heads": 2}
+    for unused in ("use_linear_in_transformer", "disable_self_attentions", "use_temporal_attention"):
+        config.pop(unused, None)
+    with torch.inference_mode():
+        network = comfy.cldm.cldm.ControlNet(**config, dtype=torch.float32, operations=comfy.ops.disable_weight_init)
+        fill(network, seed + 3)
+        device = comfy.model_management.get_torch_device()
+        return comfy.controlnet.ControlNet(network, load_device=device)
 
 
 def _clip_target(family):

@@ -1,8 +1,8 @@
-"""The two test nodes: one makes a model, one remembers what it was given."""
+"""The test nodes: two make models, one remembers what it was given."""
 
 from comfy_api.latest import io
 
-from .build import DTYPES, FAMILIES, build_clip, build_model, build_vae
+from .build import DTYPES, FAMILIES, build_clip, build_controlnet, build_model, build_vae
 
 KEPT: dict[str, object] = {}  # ToyKeep's memory; the harness empties it before each run
 
@@ -25,6 +25,21 @@ class ToyModel(io.ComfyNode):
     def execute(cls, family, seed, dtype="fp32"):
         model = build_model(family, seed, dtype)
         return io.NodeOutput(model, build_clip(family, seed), build_vae(family, seed))
+
+
+class ToyControlNet(io.ComfyNode):
+    @classmethod
+    def define_schema(cls):
+        return io.Schema(
+            node_id="ToyControlNet",
+            category="testing",
+            inputs=[io.Int.Input("seed", default=0)],
+            outputs=[io.ControlNet.Output()],
+        )
+
+    @classmethod
+    def execute(cls, seed):
+        return io.NodeOutput(build_controlnet(seed))
 
 
 class ToyKeep(io.ComfyNode):

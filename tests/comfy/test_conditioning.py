@@ -1,0 +1,128 @@
+"""What users add to a prompt: LoRA, LoRA hooks, ControlNet, regions, time ranges. Off is exact with each."""
+
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+sys.path.insert(0, str(Path(__file__).parent))
+from graphs import graph, refine, samples
+
+LORA = "toy_lora.safetensors"
+
+
+@pytest.fixture(scope="module", autouse=True)
+def lora_file(comfy):
+    """A LoRA on every text attention of the toy model, strong enough to be seen."""
+    import safetensors.torch
+
+    generator, state = torch.Generator().manual_seed(9), {}
+    for name, p in comfy.model("sd15").model.diffusion_model.named_parameters():
+        if "attn2.to_q.weight" in name or "attn2.to_k.weight" in name:
+            key = f"diffusion_model.{name.removesuffix('.weight')}"
+            state[f"{key}.lora_up.weight"] = torch.randn(p.shape[0], 2, generator=generator)
+            state[f"{key}.lora_down.weight"] = torch.randn(2, p.shape[1], generator=generator) * p.shape[1] ** -0.5
+    safetensors.torch.save_file(state, str(comfy.base / "models" / "loras" / LORA))
+
+
+def _rewired(nodes, new, model=None, positive=None):
+    nodes.update(new)
+    if model:
+        nodes["p0" if "p0" in nodes else "out"]["inputs"]["model"] = model
+    if positive:
+        nodes["out"]["inputs"]["positive"] = positive
+    return nodes
+
+
+def nothing(nodes):
+    return nodes
+
+
+def lora(nodes):
+    inputs = {"model": ["1", 0], "lora_name": LORA, "strength_model": 1.0}
+    return _rewired(nodes, {"x": {"class_type": "LoraLoaderModelOnly", "inputs": inputs}}, model=["x", 0])
+
+
+def lora_hook(nodes):
+    hook = {"class_type": "CreateHookLoraModelOnly", "inputs": {"lora_name": LORA, "strength_model": 1.0}}
+    inputs = {"cond_NEW": ["2", 0], "strength": 1.0, "set_cond_area": "default", "hooks": ["x", 0]}
+    properties = {"class_type": "ConditioningSetProperties", "inputs": inputs}
+    return _rewired(nodes, {"x": hook, "y": properties}, positive=["y", 0])
+
+
+def control_net(nodes):
+    image = {"class_type": "EmptyImage", "inputs": {"width": 128, "height": 104, "batch_size": 1, "color": 0x80FF20}}
+    inputs = {"positive": ["2", 0], "negative": ["3", 0], "control_net": ["x", 0], "image": ["y", 0]}
+    inputs |= {"strength": 1.0, "start_percent": 0.0, "end_percent": 1.0}
+    apply = {"class_type": "ControlNetApplyAdvanced", "inputs": inputs}
+    toy = {"class_type": "ToyControlNet", "inputs": {"seed": 0}}
+    return _rewired(nodes, {"x": toy, "y": image, "z": apply}, positive=["z", 0])
+
+
+def _combined(nodes, new):
+    """The region's conditioning "y" together with a plain prompt for the rest."""
+    nodes["rest"] = {"class_type": "CLIPTextEncode", "inputs": {"clip": ["1", 1], "text": "a meadow"}}
+    both = {"conditioning_1": ["y", 0], "conditioning_2": ["rest", 0]}
+    return _rewired(nodes, new | {"z": {"class_type": "ConditioningCombine", "inputs": both}}, positive=["z", 0])
+
+
+def area(nodes):
+    inputs = {"conditioning": ["2", 0], "width": 80, "height": 72, "x": 16, "y": 8, "strength": 1.0}
+    return _combined(nodes, {"y": {"class_type": "ConditioningSetArea", "inputs": inputs}})
+
+
+def mask(nodes):
+    half = {"class_type": "SolidMask", "inputs": {"value": 0.5, "width": 128, "height": 104}}
+    inputs = {"conditioning": ["2", 0], "mask": ["x", 0], "strength": 1.0, "set_cond_area": "default"}
+    return _combined(nodes, {"x": half, "y": {"class_type": "ConditioningSetMask", "inputs": inputs}})
+
+
+def time_range(nodes):
+    inputs = {"conditioning": ["2", 0], "start": 0.0, "end": 0.7}
+    return _combined(nodes, {"y": {"class_type": "ConditioningSetTimestepRange", "inputs": inputs}})
+
+
+WAYS = [lora, lora_hook, control_net, area, mask, time_range]
+
+
+@pytest.mark.parametrize("way", WAYS, ids=lambda way: way.__name__)
+def test_the_refinement_works_and_off_is_exact(comfy, way):
+    plain = samples(comfy.run(way(graph()), ["out"]))
+    assert not torch.equal(plain, samples(comfy.run(graph(), ["out"]))), "the addition itself does nothing"
+    assert torch.equal(samples(comfy.run(way(graph([refine(iterations=0)])), ["out"])), plain)
+    assert torch.equal(samples(comfy.run(way(graph([refine(iterations=1, lr=0.0)])), ["out"])), plain)
+    result = comfy.run(way(graph([refine()])), ["out", ("p0", 1)])
+    records = result.check()["p0", 1].trace.records
+    assert all(after < before for before, after in zip(records[0].loss, records[-1].loss, strict=True))
+    assert min(records[-1].update_rms) > 0
+    assert all(not torch.equal(samples(result)[i], plain[i]) for i in range(2))
+
+
+@pytest.mark.parametrize("way", [lora, lora_hook, control_net], ids=lambda way: way.__name__)
+def test_the_loss_is_that_of_the_model_with_the_addition(comfy, way):
+    """The first step's latent is the same noise, so another loss there comes from the addition alone."""
+    with_it, without = (
+        comfy.run(one(graph([refine(step=0, iterations=1)])), ["out", ("p0", 1)]) for one in (way, nothing)
+    )
+    losses = [r.check()["p0", 1].trace.records[0].loss for r in (with_it, without)]
+    assert all(abs(a - b) > 1e-5 for a, b in zip(*losses, strict=True))
+
+
+def test_a_lora_and_the_same_lora_as_a_hook_refine_alike(comfy):
+    both = [comfy.run(way(graph([refine(step=0)])), ["out", ("p0", 1)]) for way in (lora, lora_hook)]
+    losses = [[r.loss for r in one.check()["p0", 1].trace.records] for one in both]
+    assert torch.tensor(losses[0]) == pytest.approx(torch.tensor(losses[1]), rel=1e-4)
+
+
+def test_an_area_has_maps_on_its_own_grid(comfy):
+    whole, region = (comfy.run(way(graph([refine(step=0)])), ["out", ("p0", 1)]) for way in (nothing, area))
+    kept = [one.check()["p0", 1].trace.kept[0].maps.shape[-2:] for one in (whole, region)]
+    assert kept == [(4, 4), (3, 3)]
+
+
+def test_a_range_that_has_ended_leaves_the_step_alone(comfy):
+    late = refine(step=5, iterations=2)
+    result = comfy.run(time_range(graph([late])), ["out", ("p0", 1)])
+    assert "no entry with subjects is active" in " ".join(result.check()["p0", 1].trace.notes)
+    assert torch.equal(samples(result), samples(comfy.run(time_range(graph()), ["out"])))
