@@ -116,7 +116,7 @@ def train(work: Path, iterations: int = ITERATIONS) -> None:
     torch.manual_seed(0)
     tae = vae.load(work)
     table, sprites, rng = Table(work, tae), Sprites(), np.random.default_rng(1)
-    decoded, truth = renders(table, tae, 1500, seed=11, noise=0.35, chimeras=0.25)
+    decoded, truth = renders(table, tae, 1500, seed=11, noise=0.6, chimeras=0.25)
     decoded = decoded.movedim(-1, 1)
     net = module().network(12)
     optimiser = torch.optim.AdamW(net.parameters(), 3e-3, weight_decay=1e-3)
@@ -159,9 +159,9 @@ def check(work: Path) -> dict:
             "false": int((found & absent).sum()),
         }
 
-    for noise in (0.0, 0.2, 0.4):
+    for noise in (0.0, 0.3, 0.6):
         count(f"renders, latent noise up to {noise}", *renders(table, tae, 300, 900 + int(noise * 10), noise, 0.0))
-    count("chimeras", *renders(table, tae, 200, 950, 0.2, 1.0))
+    count("chimeras", *renders(table, tae, 200, 950, 0.3, 1.0))
     rng = np.random.default_rng(960)
     drawn, marks = zip(*(rough(sprites, rng) for _ in range(300)), strict=True)
     torch.manual_seed(960)

@@ -114,7 +114,7 @@ def choose(work: Path) -> dict:
     cfg = min((3.0, 5.0, 7.5), key=lambda c: abs(study.plain(c)["success"] - 0.40))
     tried = [(lr, words) for words in (True, False) for lr in (0.01, 0.03)] + [(0.06, True), (0.1, True)]
     lr, words = max(tried, key=lambda choice: study.refined(cfg, 8, *choice)["success"])
-    step = max((4, 8, 12, 16), key=lambda s: study.refined(cfg, s, lr, words)["success"])
+    step = max((4, 8, 12, 16, 20), key=lambda s: study.refined(cfg, s, lr, words)["success"])
     return {"cfg": cfg, "lr": lr, "slice": "words" if words else "1:-1", "step": step, "cells": study.cells}
 
 
