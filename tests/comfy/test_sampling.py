@@ -26,6 +26,17 @@ def test_refinement_lowers_the_loss_and_moves_the_picture(comfy, family):
     assert {k.moment for k in trace.kept} == {"before", "after"}
 
 
+@pytest.mark.parametrize("compute", ["fp16", "bf16"])
+def test_fifty_iterations_in_half_precision_stay_finite(comfy, compute):
+    nodes = graph([refine(iterations=50)])
+    nodes["1"]["inputs"] |= {"dtype": compute, "compute": compute}
+    result = comfy.run(nodes, ["out", ("p0", 1)])
+    trace = trace_of(result)
+    assert trace.stops[0].iterations == [50, 50]
+    assert all(after < before for before, after in zip(trace.records[0].loss, trace.records[-1].loss, strict=True))
+    assert torch.isfinite(samples(result)).all()
+
+
 def test_every_node_of_a_chain_acts_and_shares_one_trace(comfy):
     nodes = graph([capture(record_steps="0, 5"), refine(), guide()])
     nodes["l"] = {"class_type": "GSNLoss", "inputs": {"method": "iou", "weight": 2.0}}

@@ -17,13 +17,14 @@ class ToyModel(io.ComfyNode):
                 io.Combo.Input("family", options=list(FAMILIES)),
                 io.Int.Input("seed", default=0),
                 io.Combo.Input("dtype", options=list(DTYPES), default="fp32", optional=True),
+                io.Combo.Input("compute", options=["fp32", "fp16", "bf16"], default="fp32", optional=True),
             ],
             outputs=[io.Model.Output(), io.Clip.Output(), io.Vae.Output()],
         )
 
     @classmethod
-    def execute(cls, family, seed, dtype="fp32"):
-        model = build_model(family, seed, dtype)
+    def execute(cls, family, seed, dtype="fp32", compute="fp32"):
+        model = build_model(family, seed, dtype, compute_dtype=DTYPES[compute])
         return io.NodeOutput(model, build_clip(family, seed), build_vae(family, seed))
 
 
