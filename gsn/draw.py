@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import unicodedata
 from collections.abc import Mapping, Sequence
-from functools import cache
 
 import numpy as np
 import torch
@@ -193,7 +192,6 @@ class _Sheet:
         return torch.from_numpy(np.asarray(image, np.float32) / 255)[None]
 
 
-@cache
 def _font(size: int):
     return ImageFont.load_default(size)
 
