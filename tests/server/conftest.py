@@ -21,6 +21,7 @@ from devtools.environment import ROOT, Environment, make_base
 from devtools.server import Server
 
 TOYS = ROOT / "tests" / "comfy" / "toy_models"
+CHECKPOINT = "v1-5-pruned-emaonly-fp16.safetensors"
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "chrome", "msedge")
 
 
@@ -31,7 +32,24 @@ def environment(tmp_path_factory):
         raise RuntimeError(f"No ComfyUI at {comfyui}. `python dev.py test` installs it; or set GSN_COMFYUI.")
     base = make_base(tmp_path_factory.mktemp("base"))
     shutil.copytree(TOYS, base / "custom_nodes" / "toy_models", ignore=shutil.ignore_patterns("__pycache__"))
+    write_checkpoint(comfyui, base / "models" / "checkpoints" / CHECKPOINT)
     return Environment(Path(sys.executable), comfyui, base)
+
+
+def write_checkpoint(comfyui, path):
+    """A tiny SD1.x checkpoint under the name that the stock loader offers first; ComfyUI stays in the child."""
+    code = """
+import sys
+comfyui, toys, path = sys.argv[1:]
+sys.argv[1:] = ["--cpu"]
+sys.path[:0] = [comfyui, toys]
+import comfy.options
+comfy.options.enable_args_parsing()
+from toy_models import write_checkpoint
+write_checkpoint(path)
+"""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    subprocess.run([sys.executable, "-c", code, str(comfyui), str(TOYS.parent), str(path)], check=True)
 
 
 @pytest.fixture(scope="session")

@@ -60,11 +60,9 @@ def test_templates_are_listed_with_a_picture(server):
 
 @ids
 def test_a_template_runs(template, server, object_info):
-    """On the demo model, or on a toy model where the template wants a checkpoint of the user's; kept small."""
+    """As it is, but small; a tiny file lies under the name of the checkpoint that the third one loads."""
     prompt = ui_to_api(json.loads(template.read_text()), object_info)
     for node in prompt.values():
-        if node["class_type"] == "CheckpointLoaderSimple":
-            node["class_type"], node["inputs"] = "ToyModel", {"family": "sd15", "seed": 0}
         for name, most in (("width", 128), ("height", 128), ("batch_size", 1), ("iterations", 3)):
             if isinstance(node["inputs"].get(name), int):
                 node["inputs"][name] = min(node["inputs"][name], most)

@@ -215,7 +215,7 @@ def build_vae(family="sd15", seed=0):
 
 
 def write_checkpoint(path, seed=0):
-    """The smallest SD1.x file that the stock CheckpointLoaderSimple takes: one UNet level, empty CLIP layers.
+    """A small SD1.x file that the stock CheckpointLoaderSimple takes: three narrow UNet levels, empty CLIP layers.
 
     The stock CLIP-L cannot be made smaller, so its layers are written as zeros: what it returns is then the
     normalised token and position embedding, which still tells every word apart.
@@ -228,10 +228,10 @@ def write_checkpoint(path, seed=0):
             "model_channels": 320,
             "context_dim": 768,
             "use_linear_in_transformer": False,
-            "num_res_blocks": [1],
-            "channel_mult": [1],
-            "transformer_depth": [1],
-            "transformer_depth_output": [0, 1],
+            "num_res_blocks": [1, 1, 1],
+            "channel_mult": [1, 1, 1],
+            "transformer_depth": [1, 1, 1],
+            "transformer_depth_output": [1] * 6,
             "transformer_depth_middle": -2,
         }
     )
