@@ -37,7 +37,7 @@ MODEL_PRESETS: dict[str, ModelPreset] = {
     "sd1": ModelPreset(5.633, _SD1_SIGMAS, 1 / 4, "padded", "paper, SD 1.4"),
     "sd2": ModelPreset(5.633, _SD1_SIGMAS, 1 / 4, "words", "paper's SD 1.4 step; untested on real SD 2 weights"),
     "sdxl": ModelPreset(5.633, _SD1_SIGMAS, 1 / 4, "words", "paper's SD 1.4 step; untested on real SDXL weights"),
-    "demo": ModelPreset(4.692, _SD1_SIGMAS, 1.0, "words", "measured on the demo model"),
+    "demo": ModelPreset(2.863, _SD1_SIGMAS, 1.0, "words", "measured: demo/README.md"),
 }
 
 

@@ -41,6 +41,7 @@ def values(work: Path, report: dict) -> dict[str, str]:
     return {
         "curve": curve_table(report), "validation": validation_table(report), "pairs": pair_table(report),
         "detector": detector_table(report), "verdict": verdict(report),
+        "typical": typical_prompt(report),
         "step": str(chosen["step"]), "sigma": f"{report['sigma']:.3f}", "t": str(981 - 20 * chosen["step"]),
         "lr": str(chosen["lr"]), "cfg": str(chosen["cfg"]), "slice": chosen["slice"],
         "n": str(plain["n"]), "prompts": str(len(test["prompts"])), "nouns": ", ".join(scenes.NOUNS),
@@ -54,6 +55,19 @@ def values(work: Path, report: dict) -> dict[str, str]:
         "size": f"{(host.DEMO / 'gsn_demo_unet.safetensors').stat().st_size / 1e6:.1f}",
         "detector_size": f"{detector.FILE.stat().st_size / 1e6:.2f}",
     }
+
+
+def typical_prompt(report: dict) -> str:
+    """The test prompt whose rates, plain and refined, lie nearest the averages over all of them."""
+    test, seeds = report["test"], len(report["test"]["seeds"])
+    refined = next(c for c in test["curve"] if c["step"] == report["chosen"]["step"])
+
+    def distance(number: int) -> float:
+        part = slice(number * seeds, (number + 1) * seeds)
+        cells = (test["plain"], refined)
+        return sum(abs(sum(map(all, cell["found"][part])) / seeds - cell["success"]) for cell in cells)
+
+    return test["prompts"][min(range(len(test["prompts"])), key=distance)]
 
 
 def verdict(report: dict) -> str:
