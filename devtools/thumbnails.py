@@ -1,0 +1,82 @@
+"""The templates' pictures, from real runs: ``python -m devtools.thumbnails`` after ``dev.py demo`` has made .venv/.
+
+Each template runs on the real server as it is, with seed 0; where it wants a checkpoint of the user's, the demo
+model takes its place. Nothing is picked: a picture shows the first images of that one run.
+"""
+
+import io
+import json
+import os
+
+from PIL import Image, ImageDraw, ImageFont
+
+from .environment import ROOT, prepare
+from .server import Server
+from .ui_to_api import ui_to_api
+
+SIDE = 256
+# What each picture is put together from, row by row: (title of the saving or previewing node, image, words on it).
+LAYOUTS = {
+    "gsn_two_nodes": [[("Save Image", 0, ""), ("Save Image", 1, "")], [("Save Image", 2, ""), ("Save Image", 3, "")]],
+    "gsn_before_after": [
+        [("Plain", 0, "plain"), ("Plain", 1, "plain")],
+        [("Refined", 0, "refined"), ("Refined", 1, "refined")],
+    ],
+    "gsn_your_checkpoint": [[("GSN Heatmaps", 0, "")]],
+}
+
+
+def main():
+    environment = prepare(os.environ.get("GSN_COMFYUI"))
+    with Server(environment) as server:
+        info = server.get("/object_info")
+        for name, layout in LAYOUTS.items():
+            template = ROOT / "workflows" / f"{name}.json"
+            prompt = ui_to_api(json.loads(template.read_text()), info)
+            on_demo_model(prompt)
+            found = pictures(server, prompt, server.run(prompt))
+            compose(layout, found).save(template.with_suffix(".jpg"), quality=88, optimize=True)
+            print(template.with_suffix(".jpg"))
+
+
+def on_demo_model(prompt):
+    """A checkpoint loader becomes the demo model, with the settings that were measured for it."""
+    measured = json.loads((ROOT / "demo" / "validation.json").read_text())["chosen"]
+    loaders = [node for node in prompt.values() if node["class_type"] == "CheckpointLoaderSimple"]
+    for loader in loaders:
+        loader["class_type"], loader["inputs"] = "GSNDemoModel", {"which": "unet"}
+    for node in prompt.values():
+        if loaders:
+            own = {"width": 128, "height": 128, "cfg": measured["cfg"], "lr": measured["lr"]}
+            node["inputs"] |= {key: value for key, value in own.items() if key in node["inputs"]}
+        if "seed" in node["inputs"]:
+            node["inputs"]["seed"] = 0
+
+
+def pictures(server, prompt, outputs):
+    """{title of a node: its images}."""
+    return {
+        prompt[node_id]["_meta"]["title"]: [Image.open(io.BytesIO(server.image(e))) for e in output["images"]]
+        for node_id, output in outputs.items()
+        if output.get("images")
+    }
+
+
+def compose(layout, found):
+    if len(layout) == 1 and len(layout[0]) == 1:
+        ((title, number, _),) = layout[0]
+        image = found[title][number].convert("RGB")
+        image.thumbnail((2 * SIDE, 2 * SIDE), Image.Resampling.LANCZOS)
+        return image
+    sheet = Image.new("RGB", (SIDE * len(layout[0]), SIDE * len(layout)), "white")
+    draw = ImageDraw.Draw(sheet)
+    for y, row in enumerate(layout):
+        for x, (title, number, words) in enumerate(row):
+            image = found[title][number].convert("RGB").resize((SIDE, SIDE), Image.Resampling.BICUBIC)
+            sheet.paste(image, (x * SIDE, y * SIDE))
+            draw.text((x * SIDE + 8, y * SIDE + 6), words, (60, 60, 64), ImageFont.load_default(18))
+    return sheet
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,60 @@
+"""What ships says the same everywhere: the measured numbers, the preset and the templates."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from gsn.presets import MODEL_PRESETS
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+@pytest.fixture(scope="module")
+def report():
+    return json.loads((ROOT / "demo" / "validation.json").read_text())
+
+
+def typical_prompt(report):
+    """The test prompt whose rates, plain and refined, lie nearest the averages: the demo's prompt is not picked."""
+    test, seeds = report["test"], len(report["test"]["seeds"])
+    refined = next(cell for cell in test["curve"] if cell["step"] == report["chosen"]["step"])
+
+    def distance(number):
+        part = slice(number * seeds, (number + 1) * seeds)
+        cells = (test["plain"], refined)
+        return sum(abs(sum(map(all, cell["found"][part])) / seeds - cell["success"]) for cell in cells)
+
+    return test["prompts"][min(range(len(test["prompts"])), key=distance)]
+
+
+def test_the_preset_is_the_measured_noise_level_and_slice(report):
+    preset = MODEL_PRESETS["demo"]
+    assert preset.refine_sigma == pytest.approx(report["sigma"], rel=1e-3)
+    assert preset.columns == {"words": "words", "1:-1": "padded"}[report["chosen"]["slice"]]
+
+
+TEMPLATES = [("gsn_two_nodes", "SingleStepIterRef"), ("gsn_before_after", "GSNKSampler")]
+
+
+@pytest.mark.parametrize(("name", "kind"), TEMPLATES)
+def test_the_demo_templates_have_the_measured_rate_and_cfg(report, name, kind):
+    nodes = json.loads((ROOT / "workflows" / f"{name}.json").read_text())["nodes"]
+    values = {node["type"]: node["widgets_values"] for node in nodes}
+    sampler = values["KSampler" if kind == "SingleStepIterRef" else kind]
+    assert sampler[2:6] == [50, report["chosen"]["cfg"], "ddpm", "ddim_uniform"]
+    assert values["GSNSubjects"][0] == typical_prompt(report)
+    own = values[kind]
+    place = own.index("auto")  # step unit, iterations, lr
+    assert own[place + 1 : place + 3] == [50, report["chosen"]["lr"]]
+
+
+def test_the_demo_model_neglects_and_answers_to_the_method(report):
+    plain, curve = report["test"]["plain"], report["test"]["curve"]
+    chosen = next(cell for cell in curve if cell["step"] == report["chosen"]["step"])
+    assert plain["n"] >= 20 * 16 and len(report["test"]["prompts"]) >= 20
+    assert 0.15 <= plain["success"] <= 0.60
+    assert chosen["success"] - plain["success"] >= 0.10 and chosen["low"] > plain["high"]
+    best = max(curve, key=lambda cell: cell["success"])
+    assert [cell["step"] for cell in curve] == [0, 4, 8, 12, 16, 20] and best["step"] not in (0, 20)
+    print(f"plain {plain['success']:.3f}, step {chosen['step']} {chosen['success']:.3f}, n {plain['n']}")
