@@ -8,7 +8,7 @@ import io
 import json
 import os
 
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw, ImageFont, ImageOps
 
 from .environment import ROOT, prepare
 from .server import Server
@@ -66,8 +66,7 @@ def compose(layout, found):
     if len(layout) == 1 and len(layout[0]) == 1:
         ((title, number, _),) = layout[0]
         image = found[title][number].convert("RGB")
-        image.thumbnail((2 * SIDE, 2 * SIDE), Image.Resampling.LANCZOS)
-        return image
+        return ImageOps.pad(image, (2 * SIDE, 2 * SIDE), Image.Resampling.LANCZOS, image.getpixel((0, 0)))
     sheet = Image.new("RGB", (SIDE * len(layout[0]), SIDE * len(layout)), "white")
     draw = ImageDraw.Draw(sheet)
     for y, row in enumerate(layout):

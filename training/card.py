@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 
 import art
@@ -162,15 +163,16 @@ def curve(report: dict) -> Image.Image:
 
 
 def losses(work: Path) -> Image.Image:
-    """Running noise-prediction error by tenth of the schedule, on a logarithmic axis from 1e-3 to 1."""
+    """Running noise-prediction error by tenth of the schedule, on a logarithmic axis from 1e-4 to 1."""
     lines = map(json.loads, (work / "unet.jsonl").read_text().splitlines())
     log = sorted({line["i"]: line for line in lines}.values(), key=lambda r: r["i"])  # resumed runs repeat some
-    image, draw, at = axes("Training: mean squared error of the noise, by t", [r["i"] for r in log], "iteration", 3.0,
-                           [0, 1, 2, 3], lambda v: f"{10 ** (v - 3):g}")
-    for tenth, colour in ((0, RED), (2, GREEN), (5, BLUE), (9, INK)):
-        points = [at(r["i"], max(0.0, 3 + float(torch.tensor(r["by_t"][tenth]).log10()))) for r in log]
-        draw.line(points, colour, 2)
-        draw.text((points[-1][0] - 70, points[-1][1] - 13), f"t {100 * tenth}-{100 * tenth + 100}", colour)
+    image, draw, at = axes("Training: mean squared error of the noise, by t", [r["i"] for r in log], "iteration", 4.0,
+                           [0, 1, 2, 3, 4], lambda v: f"{10 ** (v - 4):g}")
+    for place, (tenth, colour) in enumerate(((9, INK), (0, RED), (2, GREEN), (5, BLUE))):
+        draw.line([at(r["i"], max(0.0, 4 + math.log10(r["by_t"][tenth]))) for r in log], colour, 2)
+        draw.text((60 + 110 * place, 32), f"t {100 * tenth}-{100 * tenth + 100}", colour)
+    for i in range(0, log[-1]["i"] + 1, 1000):
+        draw.text((at(i, 0)[0] - 10, 296), str(i), INK)
     return image
 
 
