@@ -1,12 +1,11 @@
-"""One refinement iteration at the shape of SD 1.5, 512 x 512: ours, ours without early exit, and diffusers'.
+"""One refinement iteration at the shape of SD 1.5, 512 x 512: ours, and the same pass without early exit.
 
 Work of every variant: the same weights' shapes (random values, fp32), one latent [1, 4, 64, 64], 77 tokens, one
 forward to the attention maps at 16 x 16, the paper's loss of two subjects, one gradient of the latent.
 
 - ours: through ComfyUI's sampler and the pack's path, which leaves the UNet after the last attention layer it reads;
-- whole: the same path, made to run the UNet to its end (a graph of the whole pass is kept meanwhile, as autograd
-  does for any code that has not left);
-- comfyui: ComfyUI's UNet to its end by plain autograd, with the attention that ComfyUI itself takes on this device;
+- autograd: ComfyUI's UNet to its end by plain autograd, with PyTorch's attention;
+- comfyui: the same, with the attention that ComfyUI itself takes on this device;
 - diffusers: its `UNet2DConditionModel` with an attention processor that keeps the probabilities at 16 x 16, as the
   Attend-and-Excite pipelines do; weights take no gradient.
 
@@ -24,10 +23,11 @@ import sys
 import threading
 import time
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
-VARIANTS = ("ours", "whole", "comfyui", "diffusers")
+VARIANTS = ("ours", "autograd", "comfyui", "diffusers")
 SUBJECT_COLUMNS = (5, 8)
 SIGMA = 5.633
 
@@ -90,7 +90,7 @@ def subjects():
     return Subjects("bench", items, (TextStream("clip", 0, 77, tuple(range(1, 10)), (0,), ("x",) * 77),))
 
 
-def our_iterations(iterations: int, whole: bool) -> tuple[list[float], list[int]]:
+def our_iterations(iterations: int) -> tuple[list[float], list[int]]:
     """Seconds of each iteration, and memory, of a refinement inside ComfyUI's sampler."""
     load_comfyui()
     import comfy.model_patcher
@@ -98,18 +98,12 @@ def our_iterations(iterations: int, whole: bool) -> tuple[list[float], list[int]
     import comfy.samplers
     import torch
 
-    from gsn.host import forward
     from gsn.host.run import with_plan
     from gsn.interventions import Refine
     from gsn.plan import Action, Plan
     from gsn.steps import Step
     from gsn.subjects import SUBJECTS_KEY
     from gsn.trace import TraceHandle
-
-    class NeverDone(forward.Collector):
-        def __init__(self, layers):
-            super().__init__(layers)
-            self.last = None
 
     memory: list[int] = []
     apply = Refine.apply
@@ -122,8 +116,6 @@ def our_iterations(iterations: int, whole: bool) -> tuple[list[float], list[int]
         return result
 
     Refine.apply = measured
-    if whole:
-        forward.Collector = NeverDone
     with torch.inference_mode():
         model = sd15()
         patcher = comfy.model_patcher.CoreModelPatcher(model, torch.device("cpu"), torch.device("cpu"))
@@ -143,10 +135,11 @@ def our_iterations(iterations: int, whole: bool) -> tuple[list[float], list[int]
     return [b - a for a, b in zip(at[:-2], at[1:-1], strict=True)], memory
 
 
-def comfyui_iterations(iterations: int) -> tuple[list[float], list[int]]:
+def comfyui_iterations(iterations: int, pytorch_attention: bool) -> tuple[list[float], list[int]]:
     """The same work as somebody would write it first: no early exit, ordinary weights, autograd keeps what it likes."""
     load_comfyui()
     import torch
+    from comfy.ldm.modules.attention import attention_pytorch
 
     from gsn.host.capture import Collector, choose_layers
     from gsn.host.families.unet import UNET
@@ -162,6 +155,9 @@ def comfyui_iterations(iterations: int) -> tuple[list[float], list[int]]:
         collector, options = Collector(layers), {}
         collector.last = None
         UNET.attach(options, collector.sink)
+        if pytorch_attention:
+            chosen = {"optimized_attention_override": lambda _, *args, **kwargs: attention_pytorch(*args, **kwargs)}
+            options["transformer_options"] |= chosen
         model.apply_model(leaf * SIGMA, torch.tensor([SIGMA]), c_crossattn=text, **options)
         return collector.maps()
 
@@ -246,11 +242,13 @@ def small_weights(module) -> None:
 
 
 def run_variant(name: str, iterations: int) -> dict:
-    peers = {"comfyui": comfyui_iterations, "diffusers": diffusers_iterations}
-    if name in peers:
-        seconds, (before, highest) = peers[name](iterations)
-    else:
-        seconds, (before, highest) = our_iterations(iterations, whole=name == "whole")
+    run = {
+        "ours": our_iterations,
+        "autograd": partial(comfyui_iterations, pytorch_attention=True),
+        "comfyui": partial(comfyui_iterations, pytorch_attention=False),
+        "diffusers": diffusers_iterations,
+    }[name]
+    seconds, (before, highest) = run(iterations)
     return {"seconds": seconds, "memory": highest - before}
 
 
