@@ -63,10 +63,14 @@ def pictures(server, prompt, outputs):
 
 
 def compose(layout, found):
-    if len(layout) == 1 and len(layout[0]) == 1:
+    if len(layout) == 1:  # one wide sheet of maps: its last subject goes below the others
         ((title, number, _),) = layout[0]
-        image = found[title][number].convert("RGB")
-        return ImageOps.pad(image, (2 * SIDE, 2 * SIDE), Image.Resampling.LANCZOS, image.getpixel((0, 0)))
+        wide = found[title][number].convert("RGB")
+        cut = wide.width * 3 // 5
+        paper = Image.new("RGB", (cut, 2 * wide.height), wide.getpixel((0, 0)))
+        paper.paste(wide.crop((0, 0, cut, wide.height)))
+        paper.paste(wide.crop((cut, 0, wide.width, wide.height)), (0, wide.height))
+        return ImageOps.pad(paper, (2 * SIDE, 2 * SIDE), Image.Resampling.LANCZOS, wide.getpixel((0, 0)))
     sheet = Image.new("RGB", (SIDE * len(layout[0]), SIDE * len(layout)), "white")
     draw = ImageDraw.Draw(sheet)
     for y, row in enumerate(layout):
