@@ -90,11 +90,18 @@ def subjects():
     return Subjects("bench", items, (TextStream("clip", 0, 77, tuple(range(1, 10)), (0,), ("x",) * 77),))
 
 
+def text_and_latent():
+    """[1, 77, 768] and [1, 4, 64, 64]: the same for every variant."""
+    import torch
+
+    text = torch.randn(1, 77, 768, generator=torch.Generator().manual_seed(1))
+    return text, torch.randn(1, 4, 64, 64, generator=torch.Generator().manual_seed(2))
+
+
 def our_iterations(iterations: int) -> tuple[list[float], list[int]]:
     """Seconds of each iteration, and memory, of a refinement inside ComfyUI's sampler."""
     load_comfyui()
     import comfy.model_patcher
-    import comfy.sample
     import comfy.samplers
     import torch
 
@@ -122,9 +129,8 @@ def our_iterations(iterations: int) -> tuple[list[float], list[int]]:
         handle = TraceHandle()
         plan = Plan(actions=(Action("bench", Refine(iterations=iterations + 1), Step(0, "index")),), traces=(handle,))
         patched = with_plan(patcher, plan)
-        text = torch.randn(1, 77, 768, generator=torch.Generator().manual_seed(1))
+        text, latent = text_and_latent()
         positive = [[text, {SUBJECTS_KEY: subjects()}]]
-        latent = torch.randn(1, 4, 64, 64, generator=torch.Generator().manual_seed(2))
         sampler = comfy.samplers.KSampler(patched, 1, patched.load_device, "euler", "normal", 1.0,
                                           patched.model_options)
         sigmas = torch.tensor([SIGMA, 0.0])
@@ -148,8 +154,7 @@ def comfyui_iterations(iterations: int, pytorch_attention: bool) -> tuple[list[f
 
     model = sd15()
     layers = choose_layers(UNET, model, CaptureSpec(), MODEL_PRESETS["sd1"])
-    text = torch.randn(1, 77, 768, generator=torch.Generator().manual_seed(1))
-    z = torch.randn(1, 4, 64, 64, generator=torch.Generator().manual_seed(2))
+    text, z = text_and_latent()
 
     def maps(leaf):
         collector, options = Collector(layers), {}
@@ -215,8 +220,7 @@ def diffusers_iterations(iterations: int) -> tuple[list[float], list[int]]:
         sample_size=64, cross_attention_dim=768, block_out_channels=(320, 640, 1280, 1280), attention_head_dim=8
     ).requires_grad_(False).eval()  # fmt: skip
     unet.set_attn_processor({name: Keep("attn2" in name) for name in unet.attn_processors})
-    text = torch.randn(1, 77, 768, generator=torch.Generator().manual_seed(1))
-    z = torch.randn(1, 4, 64, 64, generator=torch.Generator().manual_seed(2))
+    text, z = text_and_latent()
 
     def maps(leaf):
         found.clear()

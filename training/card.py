@@ -58,10 +58,15 @@ def values(work: Path, report: dict) -> dict[str, str]:
     }
 
 
+def at_chosen_step(report: dict) -> dict:
+    """The curve's cell at the step that validation chose."""
+    return next(c for c in report["test"]["curve"] if c["step"] == report["chosen"]["step"])
+
+
 def typical_prompt(report: dict) -> str:
     """The test prompt whose rates, plain and refined, lie nearest the averages over all of them."""
     test, seeds = report["test"], len(report["test"]["seeds"])
-    refined = next(c for c in test["curve"] if c["step"] == report["chosen"]["step"])
+    refined = at_chosen_step(report)
 
     def distance(number: int) -> float:
         part = slice(number * seeds, (number + 1) * seeds)
@@ -75,7 +80,7 @@ def verdict(report: dict) -> str:
     """The demands of the project on this model, each with yes or no."""
     plain, curve = report["test"]["plain"], report["test"]["curve"]
     best = max(curve, key=lambda c: c["success"])
-    default = next(c for c in curve if c["step"] == report["chosen"]["step"])
+    default = at_chosen_step(report)
     gain = 100 * (default["success"] - plain["success"])
     lines = [
         ("plain success between 15 and 60 %", 0.15 <= plain["success"] <= 0.60, percent(plain)),
@@ -110,7 +115,7 @@ def validation_table(report: dict) -> str:
 def pair_table(report: dict) -> str:
     """Success per test prompt, plain and at the chosen step, and which noun went missing in plain sampling."""
     test, seeds = report["test"], len(report["test"]["seeds"])
-    refined = next(c for c in test["curve"] if c["step"] == report["chosen"]["step"])["found"]
+    refined = at_chosen_step(report)["found"]
     rows = ["| prompt | plain | refined | plain: first noun found | second noun found |", "|---|---|---|---|---|"]
     for i, prompt in enumerate(test["prompts"]):
         a, b = (found[i * seeds:(i + 1) * seeds] for found in (test["plain"]["found"], refined))
@@ -181,7 +186,7 @@ def sheet(work: Path, report: dict) -> Image.Image:
     chosen, test = report["chosen"], report["test"]
     names = [f"plain, CFG {chosen['cfg']}",
              f"step {chosen['step']}, lr {chosen['lr']}, CFG {chosen['cfg']}, {chosen['slice']}"]
-    refined = next(c for c in test["curve"] if c["step"] == chosen["step"])
+    refined = at_chosen_step(report)
     tae, seeds, columns, cell = vae.load(work), len(test["seeds"]), 10, 136
     count = len(test["prompts"])
     image = Image.new("RGB", (columns * cell, -(-count // columns) * 2 * (cell + 14)), "white")

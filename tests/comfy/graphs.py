@@ -35,3 +35,14 @@ def capture(**inputs):
 
 def samples(result):
     return result.check()["out"]["samples"]
+
+
+def left_half_only(nodes, width, height):
+    """A mask of the latent's picture size: only the left half may change."""
+    nodes["w"] = {"class_type": "SolidMask", "inputs": {"value": 0.0, "width": width, "height": height}}
+    nodes["h"] = {"class_type": "SolidMask", "inputs": {"value": 1.0, "width": width // 2, "height": height}}
+    both = {"destination": ["w", 0], "source": ["h", 0], "x": 0, "y": 0, "operation": "add"}
+    nodes["m"] = {"class_type": "MaskComposite", "inputs": both}
+    nodes["n"] = {"class_type": "SetLatentNoiseMask", "inputs": {"samples": ["4", 0], "mask": ["m", 0]}}
+    nodes["out"]["inputs"]["latent_image"] = ["n", 0]
+    return nodes

@@ -1,13 +1,9 @@
 """What users add to a prompt: LoRA, LoRA hooks, ControlNet, regions, time ranges. Off is exact with each."""
 
-import sys
-from pathlib import Path
-
 import pytest
 import torch
 
-sys.path.insert(0, str(Path(__file__).parent))
-from graphs import graph, refine, samples
+from .graphs import graph, refine, samples
 
 LORA = "toy_lora.safetensors"
 

@@ -9,28 +9,17 @@ import torch
 from gsn.metrics.demo_detector import DemoDetector  # pure: no class of it is compared with the pack's own
 
 from .conftest import ROOT
+from .graphs import graph
 
 
-def graph(text="a photo of a cat and a carrot", batch=2, steps=20, **refinement):
-    nodes = {
-        "1": {"class_type": "GSNDemoModel", "inputs": {"which": "unet"}},
-        "2": {"class_type": "GSNSubjects", "inputs": {"clip": ["1", 1], "text": text, "subjects": ""}},
-        "3": {"class_type": "CLIPTextEncode", "inputs": {"clip": ["1", 1], "text": ""}},
-        "4": {"class_type": "EmptyLatentImage", "inputs": {"width": 128, "height": 128, "batch_size": batch}},
-        "out": {
-            "class_type": "KSampler",
-            "inputs": {
-                "model": ["1", 0], "positive": ["2", 0], "negative": ["3", 0], "latent_image": ["4", 0],
-                "seed": 0, "steps": steps, "cfg": 5.0, "sampler_name": "ddpm", "scheduler": "ddim_uniform",
-                "denoise": 1.0,
-            },
-        },
-        "image": {"class_type": "VAEDecode", "inputs": {"samples": ["out", 0], "vae": ["1", 2]}},
-    }  # fmt: skip
-    if refinement:
-        settings = {"step": 0, "step_unit": "auto", "iterations": 50, "lr": 0.05} | refinement
-        nodes["r"] = {"class_type": "SingleStepIterRef", "inputs": {"model": ["1", 0], **settings}}
-        nodes["out"]["inputs"]["model"] = ["r", 0]
+def demo(text="a photo of a cat and a carrot", batch=2, steps=20, **refinement):
+    """The shared graph on the demo model, decoded."""
+    settings = {"step": 0, "step_unit": "auto", "iterations": 50, "lr": 0.05} | refinement
+    patch = [("SingleStepIterRef", settings)] if refinement else []
+    nodes = graph(patch, text=text, seed=0, steps=steps, sampler_name="ddpm", scheduler="ddim_uniform")
+    nodes["1"] = {"class_type": "GSNDemoModel", "inputs": {"which": "unet"}}
+    nodes["4"]["inputs"].update(width=128, height=128, batch_size=batch)
+    nodes["image"] = {"class_type": "VAEDecode", "inputs": {"samples": ["out", 0], "vae": ["1", 2]}}
     return nodes
 
 
@@ -48,7 +37,7 @@ def notes(result):
 
 @pytest.mark.parametrize("noun", ["cat", "banana"])
 def test_the_stock_graph_draws_what_one_word_names(comfy, noun):
-    picture = comfy.run(graph(f"a photo of a {noun}", batch=4), ["image"]).check()["image"]
+    picture = comfy.run(demo(f"a photo of a {noun}", batch=4), ["image"]).check()["image"]
     assert picture.shape == (4, 128, 128, 3) and 0.5 < float(picture.mean()) < 0.95
     judge = DemoDetector(ROOT / "demo" / "gsn_demo_detector.safetensors")
     found = judge.detect(picture)[:, judge.nouns.index(noun)] >= judge.threshold
@@ -56,8 +45,8 @@ def test_the_stock_graph_draws_what_one_word_names(comfy, noun):
 
 
 def test_the_refinement_lowers_the_loss_at_the_noise_level_of_its_preset(comfy):
-    result = comfy.run(graph(iterations=20), ["out", ("r", 1)]).check()
-    trace = result["r", 1].trace
+    result = comfy.run(demo(iterations=20), ["out", ("p0", 1)]).check()
+    trace = result["p0", 1].trace
     (action,) = {record.action for record in trace.records}
     losses = np.array([record.loss for record in trace.records])
     assert (losses[-1] < 0.8 * losses[0]).all(), action
@@ -74,7 +63,7 @@ def test_words_it_never_read_are_told_with_the_nouns_it_knows(comfy):
 def test_finite_differences_confirm_the_gradient_of_the_papers_loss(comfy):
     import comfy.model_management as mm
 
-    result = comfy.run(graph(), [("1", 0), ("2", 0)]).check()
+    result = comfy.run(demo(), [("1", 0), ("2", 0)]).check()
     model, ((text, about),) = result["1", 0], result["2", 0]
     subjects = about[comfy.pack("gsn.subjects").SUBJECTS_KEY]
     presets, family = comfy.pack("gsn.presets"), comfy.pack("gsn.host.families.unet").UNET

@@ -1,13 +1,9 @@
 """Every sampler of ComfyUI, whole and masked, batch 1 and 3: off is exact, and so is an edit that changes nothing."""
 
-import sys
-from pathlib import Path
-
 import pytest
 import torch
 
-sys.path.insert(0, str(Path(__file__).parent))
-from graphs import graph, guide, refine, samples
+from .graphs import graph, guide, left_half_only, refine, samples
 
 # ComfyUI cannot be imported while tests are collected; a test compares this list with the real one
 SAMPLERS = [
@@ -65,14 +61,7 @@ def prompt(patch, name, masked, batch):
     """Four steps at 64x64; with a mask, only the left half may change."""
     nodes = graph(patch, sampler_name=name, steps=4)
     nodes["4"]["inputs"].update(width=64, height=64, batch_size=batch)
-    if masked:
-        nodes["w"] = {"class_type": "SolidMask", "inputs": {"value": 0.0, "width": 64, "height": 64}}
-        nodes["h"] = {"class_type": "SolidMask", "inputs": {"value": 1.0, "width": 32, "height": 64}}
-        both = {"destination": ["w", 0], "source": ["h", 0], "x": 0, "y": 0, "operation": "add"}
-        nodes["m"] = {"class_type": "MaskComposite", "inputs": both}
-        nodes["n"] = {"class_type": "SetLatentNoiseMask", "inputs": {"samples": ["4", 0], "mask": ["m", 0]}}
-        nodes["out"]["inputs"]["latent_image"] = ["n", 0]
-    return nodes
+    return left_half_only(nodes, 64, 64) if masked else nodes
 
 
 def test_the_list_of_samplers_is_complete(comfy):

@@ -1,14 +1,10 @@
 """Our refinement against an independent one: diffusers' UNet, and the papers' formulas written again here."""
 
-import sys
-from pathlib import Path
-
 import pytest
 import torch
 import torch.nn.functional as F
 
-sys.path.insert(0, str(Path(__file__).parent))
-from graphs import graph, refine
+from .graphs import graph, refine
 
 ITERATIONS, RATE, STEP = 5, 0.05, 2
 CAT, DOG = 5, 8  # "a photo of a cat and a dog" behind the start token

@@ -1,13 +1,9 @@
 """Every stock way to sample: the refinement acts at the right step, and off is exactly the plain run. Batch 3."""
 
-import sys
-from pathlib import Path
-
 import pytest
 import torch
 
-sys.path.insert(0, str(Path(__file__).parent))
-from graphs import capture, graph, guide, refine, samples
+from .graphs import capture, graph, guide, left_half_only, refine, samples
 
 
 def base(patch, **sampler):
@@ -116,16 +112,9 @@ def test_a_chain_acts_alike_in_both_orders(comfy):
     assert all(not torch.equal(pictures[0][i], plain[i]) for i in range(3))
 
 
-def masked(patch, **sampler):
+def masked(patch):
     """A picture whose left half may change, in batch 3."""
-    nodes = base(patch, **sampler)[0]
-    nodes["w"] = {"class_type": "SolidMask", "inputs": {"value": 0.0, "width": 128, "height": 104}}
-    nodes["h"] = {"class_type": "SolidMask", "inputs": {"value": 1.0, "width": 64, "height": 104}}
-    both = {"destination": ["w", 0], "source": ["h", 0], "x": 0, "y": 0, "operation": "add"}
-    nodes["m"] = {"class_type": "MaskComposite", "inputs": both}
-    nodes["n"] = {"class_type": "SetLatentNoiseMask", "inputs": {"samples": ["4", 0], "mask": ["m", 0]}}
-    nodes["out"]["inputs"]["latent_image"] = ["n", 0]
-    return nodes
+    return left_half_only(base(patch)[0], 128, 104)
 
 
 def test_a_mask_with_the_refinement_off_is_exact(comfy):

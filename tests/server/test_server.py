@@ -12,6 +12,8 @@ from devtools.environment import PACK, ROOT
 from devtools.server import ServerError
 from devtools.ui_to_api import ui_to_api
 
+from ..comfy.graphs import graph, refine
+
 SCHEMA = ROOT / "tests" / "schema.json"
 TEMPLATES = sorted((ROOT / "workflows").glob("*.json"))
 ids = pytest.mark.parametrize("template", TEMPLATES, ids=lambda p: p.stem)
@@ -107,35 +109,23 @@ def test_the_editor_draws_every_node(page, object_info):
         assert made["outputs"] == node["output"]
 
 
-def toy_prompt(refined):
-    """A toy model's picture, by 1000 iterations of some milliseconds each, or by none."""
-    clip, steps = ["model", 1], {"seed": 1, "steps": 4, "cfg": 5.0, "sampler_name": "euler", "scheduler": "normal"}
-    wires = {"positive": ["text", 0], "negative": ["none", 0], "latent_image": ["latent", 0], "denoise": 1.0}
-    nodes = {
-        "model": ("ToyModel", {"family": "sd15", "seed": 0}),
-        "text": ("GSNSubjects", {"clip": clip, "text": "a photo of a cat and a dog", "subjects": ""}),
-        "none": ("CLIPTextEncode", {"clip": clip, "text": ""}),
-        "latent": ("EmptyLatentImage", {"width": 128, "height": 104, "batch_size": 1}),
-        "refine": ("SingleStepIterRef", {"model": ["model", 0], "step": 1, "step_unit": "index", "iterations": 1000}),
-        "sample": ("KSampler", {"model": ["refine" if refined else "model", 0], **steps, **wires}),
-        "decode": ("VAEDecode", {"samples": ["sample", 0], "vae": ["model", 2]}),
-        "save": ("SaveImage", {"images": ["decode", 0], "filename_prefix": "interrupt"}),
-    }
-    nodes["refine"][1]["lr"] = 0.01
-    return {name: {"class_type": kind, "inputs": inputs} for name, (kind, inputs) in nodes.items()}
+def toy_prompt(patch, seed):
+    """A toy model's picture, saved."""
+    nodes = graph(patch, seed=seed)
+    nodes["decode"] = {"class_type": "VAEDecode", "inputs": {"samples": ["out", 0], "vae": ["1", 2]}}
+    nodes["save"] = {"class_type": "SaveImage", "inputs": {"images": ["decode", 0], "filename_prefix": "interrupt"}}
+    return nodes
 
 
-def toy_picture(server, seed):
-    prompt = toy_prompt(refined=False)
-    prompt["sample"]["inputs"]["seed"] = seed
-    (entry,) = server.run(prompt)["save"]["images"]
-    return Image.open(io.BytesIO(server.image(entry))).tobytes()
+def toy_pictures(server, seed):
+    saved = server.run(toy_prompt([], seed))["save"]["images"]
+    return [Image.open(io.BytesIO(server.image(entry))).tobytes() for entry in saved]
 
 
 def test_an_interrupt_at_a_random_iteration_leaves_the_next_plain_run_unchanged(server):
-    plain = toy_picture(server, 1)
-    toy_picture(server, 2)  # so that the same picture afterwards is not the cache's
-    queued = server.queue(toy_prompt(refined=True))
+    plain = toy_pictures(server, 1)
+    toy_pictures(server, 2)  # so that the same picture afterwards is not the cache's
+    queued = server.queue(toy_prompt([refine(iterations=1000)], 1))  # some milliseconds each
     while not server.get("/queue")["queue_running"]:
         time.sleep(0.05)
     delay = random.uniform(0.5, 3.0)
@@ -146,4 +136,4 @@ def test_an_interrupt_at_a_random_iteration_leaves_the_next_plain_run_unchanged(
     with pytest.raises(ServerError, match="interrupted"):
         server.wait(queued, timeout=60)
     assert time.monotonic() - began < 20
-    assert toy_picture(server, 1) == plain
+    assert toy_pictures(server, 1) == plain
