@@ -1,4 +1,4 @@
-"""Which blocks of a model to read attention from: the small language of `in7-8, mid, out3-5` or `12-17`."""
+"""Which blocks of a model to read attention from: the small language of `in7-8, mid, out3-5`, `double9-18` or `12-17`."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ from dataclasses import dataclass
 
 _PART = re.compile(r"(?P<part>[a-z]*)(?P<first>\d+)?(?:-(?:[a-z]*)(?P<last>\d+))?$")
 _PARTS = {"in": "input", "input": "input", "mid": "middle", "middle": "middle", "out": "output", "output": "output",
-          "": "block"}  # fmt: skip
+          "double": "double", "single": "single", "": "block"}  # fmt: skip
 
 
 @dataclass(frozen=True)
 class BlockRange:
-    """Blocks first..last (inclusive) of a part of the model: "input", "middle", "output" or "block"."""
+    """Blocks first..last (inclusive) of a part of the model: "input", "middle", "output", "double", "single" or "block"."""
 
     part: str
     first: int

@@ -17,15 +17,16 @@ class ModelPreset:
     """One kind of model.
 
     refine_sigma: noise level of the single refinement; guide_sigmas: first and last level of guidance;
-    ratio: attention grid / latent grid of the layers to read; columns: see MapProcessing.
-    source: where the numbers come from, said to the user.
+    ratio: attention grid / latent grid of the layers to read, None = any; columns: see MapProcessing.
+    blocks: which of those layers, in the block language; source: where the numbers come from, said to the user.
     """
 
     refine_sigma: float
     guide_sigmas: tuple[float, float]
-    ratio: float
+    ratio: float | None
     columns: str
     source: str
+    blocks: str = "auto"
 
     def processing(self, columns: str, stream: str) -> MapProcessing:
         return MapProcessing(columns=self.columns if columns == "auto" else columns, stream=stream)
@@ -33,10 +34,14 @@ class ModelPreset:
 
 # The paper's t = 821 (index 8 of 50 DDPM steps) is sigma 5.633; guidance runs over steps 0..24, t 981..501.
 _SD1_SIGMAS = (13.12, 1.624)
+# SD 3: index 2 of 28 steps. No guidance was reported for flow models; this is the same share of the run.
+_FLOW_SIGMAS = (1.0, 0.75)
 MODEL_PRESETS: dict[str, ModelPreset] = {
     "sd1": ModelPreset(5.633, _SD1_SIGMAS, 1 / 4, "padded", "paper, SD 1.4"),
     "sd2": ModelPreset(5.633, _SD1_SIGMAS, 1 / 4, "words", "paper's SD 1.4 step; untested on real SD 2 weights"),
     "sdxl": ModelPreset(5.633, _SD1_SIGMAS, 1 / 4, "words", "paper's SD 1.4 step; untested on real SDXL weights"),
+    "sd3": ModelPreset(0.9741, _FLOW_SIGMAS, None, "words", "paper, SD 3 medium"),
+    "flux": ModelPreset(0.9741, _FLOW_SIGMAS, None, "words", "paper's SD 3 step; untested on real Flux weights", "double"),
     "demo": ModelPreset(2.863, _SD1_SIGMAS, 1.0, "words", "measured: demo/README.md"),
 }
 

@@ -9,6 +9,8 @@ plain backward is then silently wrong. So inside `differentiable`:
   collect no gradients and none is kept alive by the graph.
 - The few other parameters and buffers (norms, embeddings, schedules) become ordinary tensors that share
   the same storage.
+- `a += b` makes a new tensor, as autograd and recomputation may need the old one, and ComfyUI takes its
+  differentiable rotary embedding.
 
 Everything is undone on leaving, in every case.
 """
@@ -20,9 +22,11 @@ from contextlib import contextmanager
 from functools import partial
 from typing import Any
 
+import comfy.model_management as mm
 import comfy.ops
 import torch
 from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 
 from ..plan import GsnError
 
@@ -43,8 +47,14 @@ def differentiable(model: Any, origin: str) -> Iterator[None]:
     """
     refuse_foreign(model, origin)
     changes = _Changes()
-    with torch.inference_mode(False), torch.enable_grad(), torch.autograd.set_multithreading_enabled(False):
+    with (
+        torch.inference_mode(False),
+        torch.enable_grad(),
+        torch.autograd.set_multithreading_enabled(False),
+        OutOfPlace(),
+    ):
         try:
+            changes.set(vars(mm), "in_training", True)
             for module in (*model.diffusion_model.modules(), *_submodules(model.model_sampling)):
                 _prepare(module, changes)
             yield
@@ -67,6 +77,22 @@ def refuse_foreign(model: Any, origin: str) -> None:
                 f"({kind.__module__}.{kind.__qualname__}) that has"
                 " no known derivative; load the model in fp16, bf16, fp8 or one of ComfyUI's own quantised formats"
             )
+
+
+class OutOfPlace(TorchFunctionMode):
+    """`a += b` and its kin rebind `a` to a new tensor of the same values.
+
+    Python calls `add_` for it, so a model that writes `a.add_(b)` for its effect on `a` would be misled: such
+    lines of ComfyUI's models work on views (`a[:n].mul_(b)`), which are left in place.
+    """
+
+    _INSTEAD = {"add_": torch.add, "sub_": torch.sub, "mul_": torch.mul, "div_": torch.div}
+
+    def __torch_function__(self, function: Any, types: Any, args: tuple = (), kwargs: dict | None = None) -> Any:
+        instead = self._INSTEAD.get(getattr(function, "__name__", ""))
+        if instead is not None and torch.is_grad_enabled() and not args[0]._is_view():
+            return instead(*args, **(kwargs or {})).to(args[0].dtype)
+        return function(*args, **(kwargs or {}))
 
 
 class _Changes:

@@ -12,10 +12,11 @@ import torch
 from comfy.ldm.modules.attention import attention_pytorch
 from torch import Tensor
 
-from ..maps import AttentionMaps
+from ..maps import AttentionMaps, MapProcessing
 from ..subjects import Subjects
 from .capture import CaptureDone, Collector
-from .families import Family, Layer
+from .differentiable import alias
+from .families import Family, Layer, Position
 
 # Wrappers that keep state from step to step, or a compiled model: an extra call would disturb them.
 _STATEFUL = ("easycache", "lazycache", "torch.compile")
@@ -52,14 +53,31 @@ class OpenedStep:
         return x * mask + (outside * (1.0 - mask)).detach().clone()
 
 
+@dataclass(frozen=True)
+class Reading:
+    """What is read of this model in every call."""
+
+    family: Family
+    layers: tuple[Layer, ...]
+    processing: MapProcessing
+
+    def columns(self, subjects: Subjects) -> tuple[int, ...] | None:
+        """The positions on the text axis that the maps are made of; None where padding competes as well."""
+        if self.processing.columns != "words":
+            return None
+        return tuple(stream.offset + p for stream in subjects.streams for p in stream.words)
+
+
 class EntryForward:
     """z -> AttentionMaps for one positive entry; the `Forward` that interventions call."""
 
-    def __init__(self, entry: dict, subjects: Subjects, family: Family, layers: tuple[Layer, ...], step: OpenedStep):
+    def __init__(
+        self, entry: dict, subjects: Subjects, reading: Reading, position: Position, step: OpenedStep
+    ):
         self.subjects = subjects
         self._entry = entry
-        self._family = family
-        self._layers = layers
+        self._reading = reading
+        self._position = position
         self._step = step
         self._z0 = step.x * step.scale
 
@@ -69,9 +87,9 @@ class EntryForward:
         x = step.blended(x, rows)
         entry = _rows_of_entry(self._entry, rows, step.x.shape[0])
         options = plain_options(step.extra_args["model_options"])
-        collector = Collector(self._layers)
-        self._family.attach(options, collector.sink)
+        collector = Collector(self._reading.layers, self._reading.columns(self.subjects))
         options["transformer_options"]["optimized_attention_override"] = _pytorch_attention
+        self._reading.family.attach(options, collector.sink, self._position)
         sigma = step.sigma.detach().clone().expand(x.shape[0])
         self._apply_hooks(entry, sigma, options)
         with suppress(CaptureDone):
@@ -112,8 +130,7 @@ def detached(entry: dict) -> dict:
 
 
 class _DetachedControl:
-    """A ControlNet whose residuals are constants. ComfyUI adds them in place, which autograd forbids on
-    saved tensors, so they come as `_Addend`s."""
+    """A ControlNet whose residuals are constants."""
 
     def __init__(self, control: Any):
         self.__dict__["_control"] = control
@@ -126,22 +143,7 @@ class _DetachedControl:
             found = self._control.get_control(x.detach(), t, cond, number, transformer_options)
         if not found:
             return found
-        return {key: [None if r is None else _Addend(r) for r in residuals] for key, residuals in found.items()}
-
-
-class _Addend:
-    """`h += addend` gives a new tensor h + addend and leaves h alone."""
-
-    def __init__(self, tensor: Tensor):
-        self._tensor = tensor
-        self.shape = tensor.shape
-
-    @classmethod
-    def __torch_function__(cls, function: Any, types: Any, args: tuple = (), kwargs: dict | None = None) -> Any:
-        plain = [one._tensor if isinstance(one, _Addend) else one for one in args]
-        if getattr(function, "__name__", "") in ("__iadd__", "add_"):
-            return plain[0] + plain[1]
-        return function(*plain, **(kwargs or {}))
+        return {key: [None if r is None else alias(r) for r in residuals] for key, residuals in found.items()}
 
 
 def _rows(tensor: Tensor, rows: slice) -> Tensor:

@@ -23,10 +23,11 @@ from ..trace import StepInfo, Trace
 from . import memory
 from .capture import choose_layers
 from .differentiable import differentiable, refuse_foreign
-from .families import Family, Layer, family_of
-from .forward import EntryForward, OpenedStep, detached
+from .families import family_of
+from .forward import EntryForward, OpenedStep, Reading, detached
 from .preview import preview_of
 from .split import opened
+from .walk import walking
 
 KEY = "gsn"
 log = logging.getLogger("gsn-nodes")
@@ -102,7 +103,8 @@ def prepare(plan: Plan, sampler: Any, guider: Any, sigmas: Tensor, noise: Tensor
     resolved = _resolve(actions, schedule, preset, [s for _, s in entries], trace)
     if not resolved:
         return None
-    return _Run(resolved, guider, sigmas, schedule, family, layers, preset, spec, entries, trace)
+    reading = Reading(family, layers, preset.processing(spec.columns, spec.stream))
+    return _Run(resolved, guider, sigmas, schedule, reading, entries, trace)
 
 
 def _entries(conds: dict, origin: str) -> list[tuple[dict, Subjects]]:
@@ -187,10 +189,7 @@ class _Run:
     guider: Any
     sigmas: Tensor
     schedule: Schedule
-    family: Family
-    layers: tuple[Layer, ...]
-    preset: ModelPreset
-    spec: CaptureSpec
+    reading: Reading
     entries: list[tuple[dict, Subjects]]
     trace: Trace
 
@@ -227,13 +226,16 @@ class _Run:
 
         with ExitStack() as stack:
             stack.enter_context(differentiable(step.model, action.origin))
+            position = stack.enter_context(
+                walking(self.reading.family.blocks(step.model), self.reading.layers[-1].key, recompute=False)
+            )
             ordinary = replace(step, x=step.x.detach().clone().float(), sigma=step.sigma.clone())
             z0 = ordinary.x * step.scale
             context = Context(
                 step=info,
                 total_steps=self.schedule.steps,
                 objective=action.objective,
-                processing=self.preset.processing(self.spec.columns, self.spec.stream),
+                processing=self.reading.processing,
                 trace=self.trace,
                 progress=progress,
                 check=mm.throw_exception_if_processing_interrupted,
@@ -242,7 +244,7 @@ class _Run:
                 loss_scale=2.0**16 if step.model.get_dtype_inference() == torch.float16 else 1.0,
             )
             forwards = tuple(
-                EntryForward(detached(entry), subjects, self.family, self.layers, ordinary)
+                EntryForward(detached(entry), subjects, self.reading, position, ordinary)
                 for entry, subjects in self._active(info.sigma)
             )
             if not forwards:

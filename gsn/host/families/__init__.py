@@ -5,12 +5,14 @@ from __future__ import annotations
 from typing import Any
 
 from ...plan import GsnError
-from .family import Family, Layer
+from .family import Block, Family, Layer, Position, TextAttention
+from .flux import FLUX
+from .sd3 import SD3
 from .unet import UNET
 
-FAMILIES: tuple[Family, ...] = (UNET,)
+FAMILIES: tuple[Family, ...] = (UNET, SD3, FLUX)
 
-__all__ = ["FAMILIES", "Family", "Layer", "family_of"]
+__all__ = ["FAMILIES", "Block", "Family", "Layer", "Position", "TextAttention", "family_of"]
 
 
 def family_of(model: Any, origin: str) -> Family:

@@ -1,4 +1,4 @@
-"""What a family file must state."""
+"""What a family file must state, and the value in which a family reports one attention call."""
 
 from __future__ import annotations
 
@@ -6,23 +6,56 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from torch import Tensor
-
-# sink(layer key, queries [B, N, heads * d], text keys [B, T, heads * d], heads, (h, w))
-Sink = Callable[[tuple, Tensor, Tensor, int, tuple[int, int]], None]
+from torch import Tensor, nn
 
 
 @dataclass(frozen=True)
 class Layer:
     """One attention call where text meets image, in execution order.
 
-    key: the call's address; part, number: as in the block language; ratio: its grid / the latent's grid.
+    key: the call's address, opening with its block's; part, number: as in the block language;
+    ratio: its grid / the latent's grid.
     """
 
     key: tuple
     part: str
     number: int
     ratio: float
+
+
+@dataclass(frozen=True)
+class Block:
+    """A module that one block of the model is, or one of several; key: the block's address."""
+
+    key: tuple
+    module: nn.Module
+
+
+@dataclass
+class Position:
+    """Where in the model the pass is: the address of the block that is running."""
+
+    key: tuple = ()
+
+
+@dataclass(frozen=True)
+class TextAttention:
+    """One attention call where text meets image.
+
+    q: [B, H, N, D], the image's queries only; k: [B, H, K, D], every key the softmax runs over;
+    text: which of the K are the conditioning's text axis, all of it and in its order; grid: (h, w), h w = N;
+    mask: broadcastable to [B, H, N, K], bool or added to the logits, or None; scale: of the logits.
+    """
+
+    q: Tensor
+    k: Tensor
+    text: slice
+    grid: tuple[int, int]
+    scale: float
+    mask: Tensor | None = None
+
+
+Sink = Callable[[tuple, TextAttention], None]  # given a layer's key and its call
 
 
 class Family(Protocol):
@@ -33,5 +66,8 @@ class Family(Protocol):
 
     def layers(self, model: Any) -> tuple[Layer, ...]: ...
 
-    def attach(self, model_options: dict, sink: Sink) -> None:
+    def blocks(self, model: Any) -> tuple[Block, ...]:
+        """The modules whose running makes up the pass; also the units of recomputation."""
+
+    def attach(self, model_options: dict, sink: Sink, position: Position) -> None:
         """Make every call of `layers` report to the sink, in this clone of the model options only."""

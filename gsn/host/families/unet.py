@@ -9,10 +9,10 @@ from typing import Any
 
 import comfy.supported_models as known
 from comfy.ldm.modules.attention import SpatialTransformer, attention_pytorch
-from comfy.ldm.modules.diffusionmodules.openaimodel import Downsample, UNetModel, Upsample
+from comfy.ldm.modules.diffusionmodules.openaimodel import Downsample, ResBlock, UNetModel, Upsample
 from comfy.patcher_extension import WrappersMP, add_wrapper_with_key
 
-from .family import Layer, Sink
+from .family import Block, Layer, Position, Sink, TextAttention
 
 _KINDS = ((known.SDXL, "sdxl"), (known.SDXLRefiner, None), (known.SD20, "sd2"), (known.SD15, "sd1"))
 
@@ -42,7 +42,18 @@ class Unet:
             ratio *= 2 ** sum(isinstance(m, Upsample) for m in block)
         return tuple(found)
 
-    def attach(self, model_options: dict, sink: Sink) -> None:
+    def blocks(self, model: Any) -> tuple[Block, ...]:
+        unet = model.diffusion_model
+        parts = (("input", unet.input_blocks), ("middle", [unet.middle_block or ()]), ("output", unet.output_blocks))
+        return tuple(
+            Block((part, number), module)
+            for part, modules in parts
+            for number, block in enumerate(modules)
+            for module in block
+            if isinstance(module, (ResBlock, SpatialTransformer))
+        )
+
+    def attach(self, model_options: dict, sink: Sink, position: Position) -> None:
         def wrapper(executor, x, t, c_concat=None, c_crossattn=None, control=None, transformer_options=None, **kwargs):
             # calc_cond_batch rebuilds the options as plain dicts, so the catch-all goes in after it
             options = dict(transformer_options or {})
@@ -83,10 +94,13 @@ class _EveryBlock(dict):
         def patch(q, k, v, extra):
             address = (*extra["block"], extra["block_index"])
             grid = (int(extra["activations_shape"][-2]), int(extra["activations_shape"][-1]))
-            self.sink(address, q, k, extra["n_heads"], grid)
+            heads = extra["n_heads"]
+            by_heads = (one.unflatten(-1, (heads, -1)).transpose(1, 2) for one in (q, k))
+            call = TextAttention(*by_heads, slice(0, k.shape[1]), grid, (q.shape[-1] // heads) ** -0.5)
+            self.sink(address, call)
             if previous is not None:
                 return previous(q, k, v, extra)
-            return attention_pytorch(q, k, v, extra["n_heads"], attn_precision=extra.get("attn_precision"))
+            return attention_pytorch(q, k, v, heads, attn_precision=extra.get("attn_precision"))
 
         return patch
 

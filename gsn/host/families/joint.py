@@ -1,0 +1,131 @@
+"""What the transformers have in common: one attention over a sequence that holds text and image.
+
+A family file gives a `Joint` its facts. Calls are seen through ComfyUI's `optimized_attention_override`,
+after everything a model does to queries and keys (norms, rotary positions), and addressed by the block
+that is running.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from comfy.patcher_extension import WrappersMP, add_wrapper_with_key
+from torch import Tensor, nn
+
+from .family import Block, Layer, Position, Sink, TextAttention
+
+Where = Callable[[int, int, int, int], "tuple[int, int] | None"]
+
+
+def text_first(queries: int, keys: int, text: int, image: int) -> tuple[int, int] | None:
+    """Text, then the image (then reference images, if any)."""
+    return (0, text) if queries == keys >= text + image else None
+
+
+def image_first(queries: int, keys: int, text: int, image: int) -> tuple[int, int] | None:
+    return (image, 0) if queries == keys == text + image else None
+
+
+def cross(queries: int, keys: int, text: int, image: int) -> tuple[int, int] | None:
+    """Image queries on text keys alone."""
+    return (0, 0) if (queries, keys) == (image, text) else None
+
+
+@dataclass(frozen=True)
+class Joint:
+    """kinds: (model_base class, preset name), the most special first.
+    parts: the network -> (part name, its blocks in order); patch: latent cells per token and side.
+    where: (query count, key count, text length, image tokens) -> (first text key, first image query), or
+    None for a call that is not text meeting image. text: the APPLY_MODEL arguments -> text length.
+    """
+
+    title: str
+    kinds: tuple[tuple[type, str], ...]
+    parts: Callable[[Any], Iterable[tuple[str, Iterable[nn.Module]]]]
+    patch: Callable[[Any], int]
+    where: Where = text_first
+
+    def preset_name(self, model: Any) -> str | None:
+        return next((name for kind, name in self.kinds if type(model) is kind), None)
+
+    def blocks(self, model: Any) -> tuple[Block, ...]:
+        return tuple(
+            Block((part, number), module)
+            for part, modules in self.parts(model.diffusion_model)
+            for number, module in enumerate(modules)
+        )
+
+    def layers(self, model: Any) -> tuple[Layer, ...]:
+        ratio = 1 / self.patch(model.diffusion_model)
+        return tuple(Layer(block.key, *block.key, ratio) for block in self.blocks(model))
+
+    def attach(self, model_options: dict, sink: Sink, position: Position) -> None:
+        def wrapper(executor, x, t, c_concat=None, c_crossattn=None, control=None, transformer_options=None, **kwargs):
+            # here, because only now are the picture's size and the text's length known
+            patch = self.patch(executor.class_obj.diffusion_model)
+            grid = (-(-x.shape[-2] // patch), -(-x.shape[-1] // patch))
+            options = dict(transformer_options or {})
+            inner = options.get("optimized_attention_override")
+            watch = _Watch(self.where, sink, position, c_crossattn.shape[1], grid, inner)
+            options["optimized_attention_override"] = watch
+            return executor(x, t, c_concat, c_crossattn, control, options, **kwargs)
+
+        add_wrapper_with_key(
+            WrappersMP.APPLY_MODEL, "gsn_capture", wrapper, model_options.setdefault("transformer_options", {})
+        )
+
+
+@dataclass(frozen=True)
+class _Watch:
+    where: Where
+    sink: Sink
+    position: Position
+    text: int
+    grid: tuple[int, int]
+    inner: Callable | None
+
+    def __call__(self, function: Callable, q: Tensor, k: Tensor, v: Tensor, heads: int, *args: Any, **kwargs: Any):
+        by_heads = kwargs.get("skip_reshape", False)
+        axis = 2 if by_heads else 1
+        image = self.grid[0] * self.grid[1]
+        found = self.where(q.shape[axis], k.shape[axis], self.text, image) if self.position.key else None
+        if found is not None:
+            text, first = found
+            mask = kwargs.get("mask", args[0] if args else None)
+            if not by_heads:
+                q_heads = q.unflatten(-1, (heads, -1)).transpose(1, 2)
+                k_heads = k.unflatten(-1, (-1, q_heads.shape[-1])).transpose(1, 2)
+            else:
+                q_heads, k_heads = q, k
+            if k_heads.shape[1] != q_heads.shape[1]:  # grouped queries share keys
+                k_heads = k_heads.repeat_interleave(q_heads.shape[1] // k_heads.shape[1], 1)
+            rows = slice(first, first + image)
+            self.sink(
+                self.position.key,
+                TextAttention(
+                    q_heads[:, :, rows],
+                    k_heads,
+                    slice(text, text + self.text),
+                    self.grid,
+                    kwargs.get("scale") or q_heads.shape[-1] ** -0.5,
+                    _rows_of_mask(mask, rows),
+                ),
+            )
+        if self.inner is None:
+            return function(q, k, v, heads, *args, **kwargs)
+        return self.inner(function, q, k, v, heads, *args, **kwargs)
+
+
+def _rows_of_mask(mask: Tensor | None, rows: slice) -> Tensor | None:
+    """ComfyUI's masks are [K], [N, K], [B, N, K] or [B, H, N, K]."""
+    if mask is None:
+        return None
+    while mask.dim() < 2:
+        mask = mask[None]
+    if mask.dim() == 3:
+        mask = mask[:, None]
+    mask = mask if mask.shape[-2] == 1 else mask[..., rows, :]
+    return torch.as_tensor(mask)

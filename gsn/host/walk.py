@@ -1,0 +1,57 @@
+"""The way through the model's blocks: which one is running, and running it again instead of keeping it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch.utils.checkpoint import checkpoint
+
+from .differentiable import OutOfPlace
+from .families import Block, Position
+
+
+@contextmanager
+def walking(blocks: Sequence[Block], last: tuple, recompute: bool) -> Iterator[Position]:
+    """Inside, the Position tells which block runs, also while backward recomputes one.
+
+    recompute: keep nothing of a block but what goes in; backward runs it a second time (the same gradient,
+    less memory, more time). The block of the layer `last` is kept: the pass leaves it by an exception.
+    """
+    position = Position()
+    before = [(block.module, block.module.__dict__.get("forward")) for block in blocks]
+    try:
+        for block in blocks:
+            again = recompute and block.key != last[: len(block.key)]
+            block.module.__dict__["forward"] = _placed(block, position, again)
+        yield position
+    finally:
+        for module, own in before:
+            if own is None:
+                module.__dict__.pop("forward", None)
+            else:
+                module.__dict__["forward"] = own
+
+
+def _placed(block: Block, position: Position, recompute: bool) -> Any:
+    inner = block.module.forward
+
+    def run(*args: Any, **kwargs: Any) -> Any:
+        position.key = block.key
+        return inner(*args, **kwargs)
+
+    def rerun(*args: Any, **kwargs: Any) -> Any:
+        with OutOfPlace():  # backward runs this outside the mode that is on in the first run
+            return run(*args, **kwargs)
+
+    def forward(*args: Any, **kwargs: Any) -> Any:
+        if not recompute or not torch.is_grad_enabled():
+            return run(*args, **kwargs)
+        # The model goes on writing into its options; the second run must see them as they are now.
+        args = tuple(dict(one) if isinstance(one, dict) else one for one in args)
+        kwargs = {name: dict(one) if isinstance(one, dict) else one for name, one in kwargs.items()}
+        return checkpoint(rerun, *args, use_reentrant=False, preserve_rng_state=False, **kwargs)
+
+    return forward
