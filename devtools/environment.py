@@ -180,8 +180,7 @@ def install_torch():
         log("Installing torch, torchvision and torchaudio (up to 3 GB of downloads) ...")
         attempts = ((TORCH, one_source()), (TORCH, None), ([t.split("==")[0] for t in TORCH], None))
         if not any(
-            _pip("install", *wanted, env=env) and _works(venv_python(), "-c", check)
-            for wanted, env in attempts
+            _pip("install", *wanted, env=env) and _works(venv_python(), "-c", check) for wanted, env in attempts
         ):
             raise SetupError("pip could not install torch, torchvision and torchaudio that fit together.")
     found = subprocess.run([str(venv_python()), "-c", check], capture_output=True, text=True).stdout.strip()

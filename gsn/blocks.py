@@ -12,14 +12,21 @@ _PARTS = {"in": "input", "input": "input", "mid": "middle", "middle": "middle", 
 
 @dataclass(frozen=True)
 class BlockRange:
-    """Blocks first..last (inclusive) of a part of the model: "input", "middle", "output", "double", "single" or "block"."""
+    """Blocks first..last (inclusive; last None = to the end) of a part of the model.
+
+    Parts: "input", "middle", "output" (UNets), "double", "single", "block" (transformers).
+    """
 
     part: str
     first: int
-    last: int
+    last: int | None
 
     def holds(self, part: str, number: int) -> bool:
-        return part == self.part and self.first <= number <= self.last
+        return part == self.part and self.first <= number and (self.last is None or number <= self.last)
+
+    def named(self) -> range:
+        """The block numbers it names; a whole part names its first."""
+        return range(self.first, (self.first if self.last is None else self.last) + 1)
 
 
 def parse_blocks(text: str) -> tuple[BlockRange, ...] | None:
@@ -30,11 +37,11 @@ def parse_blocks(text: str) -> tuple[BlockRange, ...] | None:
     for piece in re.split(r"[,\s]+", text.strip().lower()):
         match = _PART.match(piece)
         part = _PARTS.get(match["part"]) if match else None
-        if match is None or part is None or (match["first"] is None and part != "middle"):
-            raise ValueError(f"cannot read block '{piece}'; write for example in7-8, mid, out3-5 or 12-17, or auto")
+        if match is None or part is None or not piece.strip("-"):
+            raise ValueError(f"cannot read block '{piece}'; write for example in7-8, mid, out3-5, double or 12-17, or auto")
         first = int(match["first"] or 0)
-        last = int(match["last"]) if match["last"] is not None else first
-        if last < first:
+        last = None if match["first"] is None else int(match["last"] or first)
+        if last is not None and last < first:
             raise ValueError(f"block range '{piece}' runs backwards")
         ranges.append(BlockRange(part, first, last))
     return tuple(ranges)

@@ -36,12 +36,13 @@ class ModelPreset:
 _SD1_SIGMAS = (13.12, 1.624)
 # SD 3: index 2 of 28 steps. No guidance was reported for flow models; this is the same share of the run.
 _FLOW_SIGMAS = (1.0, 0.75)
+_FLOW_SOURCE = "paper's SD 3 step; untested on real weights of this family"
 MODEL_PRESETS: dict[str, ModelPreset] = {
     "sd1": ModelPreset(5.633, _SD1_SIGMAS, 1 / 4, "padded", "paper, SD 1.4"),
     "sd2": ModelPreset(5.633, _SD1_SIGMAS, 1 / 4, "words", "paper's SD 1.4 step; untested on real SD 2 weights"),
     "sdxl": ModelPreset(5.633, _SD1_SIGMAS, 1 / 4, "words", "paper's SD 1.4 step; untested on real SDXL weights"),
     "sd3": ModelPreset(0.9741, _FLOW_SIGMAS, None, "words", "paper, SD 3 medium"),
-    "flux": ModelPreset(0.9741, _FLOW_SIGMAS, None, "words", "paper's SD 3 step; untested on real Flux weights", "double"),
+    "flux": ModelPreset(0.9741, _FLOW_SIGMAS, None, "words", _FLOW_SOURCE, "double"),
     "demo": ModelPreset(2.863, _SD1_SIGMAS, 1.0, "words", "measured: demo/README.md"),
 }
 

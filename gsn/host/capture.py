@@ -27,7 +27,7 @@ def choose_layers(family: Family, model: Any, spec: CaptureSpec, preset: ModelPr
     chosen = list(offered)
     if spec.blocks is not None:
         for wanted in spec.blocks:
-            missing = [n for n in range(wanted.first, wanted.last + 1)
+            missing = [n for n in wanted.named()
                        if not any(layer.part == wanted.part and layer.number == n for layer in offered)]  # fmt: skip
             if missing:
                 raise GsnError(

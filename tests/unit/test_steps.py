@@ -73,7 +73,7 @@ def test_block_language():
     assert parse_blocks("auto") is None
     assert parse_blocks("in7-8, mid, out3") == (
         BlockRange("input", 7, 8),
-        BlockRange("middle", 0, 0),
+        BlockRange("middle", 0, None),
         BlockRange("output", 3, 3),
     )
     for bad in ("up3", "in", "out5-3", "7..8"):

@@ -6,14 +6,15 @@ Loaded by tests/comfy/conftest.py through ComfyUI's own loader; it is not part o
 from comfy_api.latest import ComfyExtension
 
 from .build import build_clip, build_model, build_vae, write_checkpoint
-from .toy_nodes import KEPT, ToyControlNet, ToyKeep, ToyModel
+from .toy_nodes import KEPT, ToyControlNet, ToyKeep, ToyModel, ToyText, ToyTransformer
+from .zoo import TOYS
 
-__all__ = ["KEPT", "build_clip", "build_model", "build_vae", "write_checkpoint"]
+__all__ = ["KEPT", "TOYS", "build_clip", "build_model", "build_vae", "write_checkpoint"]
 
 
 class ToyExtension(ComfyExtension):
     async def get_node_list(self):
-        return [ToyModel, ToyControlNet, ToyKeep]
+        return [ToyModel, ToyTransformer, ToyText, ToyControlNet, ToyKeep]
 
 
 async def comfy_entrypoint():

@@ -25,6 +25,8 @@ import comfy.text_encoders.sd2_clip
 import comfy.text_encoders.sd3_clip
 import torch
 
+from .zoo import TOYS
+
 DTYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16, "fp8": torch.float8_e4m3fn}
 WIDTH = 64  # of every toy text encoder
 
@@ -162,6 +164,24 @@ def build_model(family="sd15", seed=0, dtype="fp32", normal_weights=False, compu
         config.set_inference_dtype(storage, None if storage == compute_dtype else compute_dtype)
         model = config.get_model({}, "", device="cpu")
         fill(model.diffusion_model, seed, eps_unet=model.model_type == comfy.model_base.ModelType.EPS)
+        return comfy.model_patcher.CoreModelPatcher(
+            model,
+            load_device=comfy.model_management.get_torch_device(),
+            offload_device=torch.device("cpu"),
+        )
+
+
+def build_transformer(name, seed=0, dtype="fp32", normal_weights=False, compute_dtype=torch.float32):
+    """A ModelPatcher of a toy of the zoo, as `build_model` makes one of the others."""
+    toy = TOYS[name]
+    with torch.inference_mode(not normal_weights):
+        config = toy.base(dict(toy.config))
+        storage = DTYPES[dtype]
+        config.set_inference_dtype(storage, None if storage == compute_dtype else compute_dtype)
+        model = config.get_model({}, "", device="cpu")
+        network = fill(model.diffusion_model, seed)
+        for buffer in (b for name, b in network.named_buffers() if name.endswith("pos_embed")):
+            buffer.copy_(torch.randn(buffer.shape, generator=torch.Generator().manual_seed(seed)))
         return comfy.model_patcher.CoreModelPatcher(
             model,
             load_device=comfy.model_management.get_torch_device(),

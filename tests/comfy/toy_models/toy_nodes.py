@@ -1,8 +1,12 @@
-"""The test nodes: two make models, one remembers what it was given."""
+"""The test nodes: some make models, one makes a text, one remembers what it was given."""
 
+import sys
+
+import torch
 from comfy_api.latest import io
 
-from .build import DTYPES, FAMILIES, build_clip, build_controlnet, build_model, build_vae
+from .build import DTYPES, FAMILIES, build_clip, build_controlnet, build_model, build_transformer, build_vae
+from .zoo import TOYS
 
 KEPT: dict[str, object] = {}  # ToyKeep's memory; the harness empties it before each run
 
@@ -26,6 +30,69 @@ class ToyModel(io.ComfyNode):
     def execute(cls, family, seed, dtype="fp32", compute="fp32"):
         model = build_model(family, seed, dtype, compute_dtype=DTYPES[compute])
         return io.NodeOutput(model, build_clip(family, seed), build_vae(family, seed))
+
+
+class ToyTransformer(io.ComfyNode):
+    """A toy of the zoo; `ordinary` weights are what plain autograd needs."""
+
+    @classmethod
+    def define_schema(cls):
+        return io.Schema(
+            node_id="ToyTransformer",
+            category="testing",
+            inputs=[
+                io.Combo.Input("name", options=list(TOYS)),
+                io.Combo.Input("dtype", options=list(DTYPES), default="fp32", optional=True),
+                io.Combo.Input("compute", options=["fp32", "fp16", "bf16"], default="fp32", optional=True),
+                io.Boolean.Input("ordinary", default=False, optional=True),
+            ],
+            outputs=[io.Model.Output()],
+        )
+
+    @classmethod
+    def execute(cls, name, dtype="fp32", compute="fp32", ordinary=False):
+        return io.NodeOutput(build_transformer(name, 0, dtype, ordinary, DTYPES[compute]))
+
+
+class ToyText(io.ComfyNode):
+    """A random text of the right shape in which columns 3 and 6 of every stream are the subjects."""
+
+    @classmethod
+    def define_schema(cls):
+        return io.Schema(
+            node_id="ToyText",
+            category="testing",
+            inputs=[
+                io.Combo.Input("name", options=list(TOYS)),
+                io.Int.Input("seed", default=1),
+                io.Int.Input("chunks", default=1, optional=True),
+                io.Boolean.Input("subjects", default=True, optional=True),
+            ],
+            outputs=[io.Conditioning.Output()],
+        )
+
+    @classmethod
+    def execute(cls, name, seed, chunks=1, subjects=True):
+        toy, values = TOYS[name], _pack("gsn.subjects")
+        generator = torch.Generator().manual_seed(seed)
+        streams, offset = [], 0
+        for stream, columns in toy.streams:
+            words = tuple(range(1, 9))
+            pieces = tuple(f"w{p}" if p in words else "<pad>" for p in range(columns * chunks))
+            streams.append(values.TextStream(stream, offset, columns * chunks, words, (), pieces))
+            offset += columns * chunks
+        items = tuple(
+            values.Subject(label, {stream: (column,) for stream, _ in toy.streams})
+            for label, column in (("cat", 3), ("dog", 6))
+        )
+        found = values.Subjects("a cat and a dog", items if subjects else (), tuple(streams))
+        options = {**toy.extras(generator), values.SUBJECTS_KEY: found}
+        return io.NodeOutput([[torch.randn(1, offset, toy.width, generator=generator), options]])
+
+
+def _pack(name):
+    """A module of the loaded pack: ComfyUI names it after its folder."""
+    return next(module for key, module in sys.modules.items() if key.endswith(f".{name}"))
 
 
 class ToyControlNet(io.ComfyNode):

@@ -1,0 +1,186 @@
+"""Every transformer family, a tiny instance of ComfyUI's own classes, sampled through the real executor.
+
+Maps against a naive full softmax, gradients against plain autograd on ordinary weights and against finite
+differences, the loss over ten iterations, off, batches, odd sizes, longer prompts.
+"""
+
+from contextlib import ExitStack
+
+import pytest
+import torch
+
+from .zoo_names import NAMES
+
+
+def graph(name, patch=None, chunks=1, subjects=True, ordinary=False, batch=2, **loader):
+    """A batch of 13 x 19 latents (104 x 152 pixels)."""
+    nodes = {
+        "1": {"class_type": "ToyTransformer", "inputs": {"name": name, "ordinary": ordinary, **loader}},
+        "2": {"class_type": "ToyText", "inputs": {"name": name, "seed": 1, "chunks": chunks, "subjects": subjects}},
+        "3": {"class_type": "ToyText", "inputs": {"name": name, "seed": 2, "subjects": False}},
+        "4": {"class_type": "EmptyLatentImage", "inputs": {"width": 152, "height": 104, "batch_size": batch}},
+    }
+    model = ["1", 0]
+    for number, (kind, inputs) in enumerate(patch or []):
+        nodes[f"p{number}"] = {"class_type": kind, "inputs": {"model": model, **inputs}}
+        model = [f"p{number}", 0]
+    settings = {"seed": 1, "steps": 4, "cfg": 4.0, "sampler_name": "euler", "scheduler": "normal", "denoise": 1.0}
+    wires = {"model": model, "positive": ["2", 0], "negative": ["3", 0], "latent_image": ["4", 0]}
+    nodes["out"] = {"class_type": "KSampler", "inputs": settings | wires}
+    return nodes
+
+
+def refine(**inputs):
+    return ("SingleStepIterRef", {"step": 1, "step_unit": "index", "iterations": 10, "lr": 0.02} | inputs)
+
+
+class Probe:
+    """Stands in for the refinement inside a real run, and looks at one model call in its place."""
+
+    def __init__(self, comfy, monkeypatch, look):
+        self.found = None
+        host = comfy.pack("gsn.host.run")
+
+        def act(run, action, info, step):
+            self.found = look(run, action, step)
+            return torch.zeros_like(step.x)
+
+        monkeypatch.setattr(host._Run, "_act", act)
+
+
+def objective(maps, words=range(1, 9)):
+    """A fixed random functional of the word columns of every stream's start."""
+    maps = maps[..., list(words)]
+    weights = torch.randn(maps.shape, generator=torch.Generator().manual_seed(7))
+    return (maps * weights).sum() * 100
+
+
+def ours(comfy, run, action, step, recompute=False):
+    """The pack's own call: maps and gradient at the step's latent, and the loss as a function."""
+    with ExitStack() as stack:
+        stack.enter_context(comfy.pack("gsn.host.differentiable").differentiable(step.model, "test"))
+        blocks, layers = run.reading.family.blocks(step.model), run.reading.layers
+        walk = comfy.pack("gsn.host.walk").walking(blocks, layers[-1].key, recompute)
+        position = stack.enter_context(walk)
+        x = step.x.detach().clone()
+        ordinary = comfy.pack("gsn.host.forward").OpenedStep(
+            x, step.sigma.clone(), 1.0, step.model, step.model_k, step.extra_args
+        )
+        entry, subjects = run.entries[0]
+        forward = comfy.pack("gsn.host.forward").EntryForward(entry, subjects, run.reading, position, ordinary)
+        rows = slice(0, x.shape[0])
+        leaf = x.clone().requires_grad_(True)
+        maps = forward(leaf, rows).probabilities
+        (gradient,) = torch.autograd.grad(objective(maps), leaf)
+        direction = gradient / gradient.norm()
+        with torch.no_grad():
+            ends = [objective(forward(x + s * 2e-2 * direction, rows).probabilities.double()) for s in (1, -1)]
+        return maps.detach(), gradient, float(ends[0] - ends[1]) / 4e-2
+
+
+def naive(comfy, toy, run, step):
+    """Plain autograd through every layer to the model's end, with the full matrix of probabilities."""
+    import comfy.model_management as mm
+    import comfy.samplers as samplers
+
+    text, image = sum(s.length for s in run.entries[0][1].streams), None
+    found = []
+
+    def watch(function, q, k, v, heads, mask=None, **kwargs):
+        if not kwargs.get("skip_reshape"):
+            queries, keys = (one.unflatten(-1, (heads, -1)).transpose(1, 2) for one in (q, k))
+        else:
+            queries, keys = q, k
+        keys = keys.repeat_interleave(queries.shape[1] // keys.shape[1], 1)
+        n, m = queries.shape[2], keys.shape[2]
+        joint = (n == image and m == text) if toy.text_first is None else (n == m and m >= text + image)
+        if joint:
+            logits = (queries @ keys.transpose(-1, -2)).float() * queries.shape[-1] ** -0.5
+            if mask is not None:
+                logits = logits.masked_fill(~mask, -torch.inf) if mask.dtype == torch.bool else logits + mask
+            full = logits.softmax(-1).mean(1)
+            if toy.text_first:
+                full = full[:, m - image :, :text] if m == text + image else full[:, text : text + image, :text]
+            elif toy.text_first is False:
+                full = full[:, :image, image : image + text]
+            found.append(full)
+        return comfy_attention(q, k, v, heads, mask=mask, **kwargs)
+
+    from comfy.ldm.modules.attention import attention_pytorch as comfy_attention
+
+    x = step.x.detach().clone()
+    grid = [-(-n // toy.patch) for n in x.shape[-2:]]
+    image = grid[0] * grid[1]
+    before, mm.in_training = mm.in_training, True
+    try:
+        with (
+            torch.inference_mode(False),
+            torch.enable_grad(),
+            torch.autograd.graph.allow_mutation_on_saved_tensors(),
+        ):
+            leaf = x.clone().requires_grad_(True)
+            options = comfy.pack("gsn.host.forward").plain_options(step.extra_args["model_options"])
+            options["transformer_options"]["optimized_attention_override"] = watch
+            sigma = step.sigma.clone().expand(x.shape[0])
+            samplers.calc_cond_batch(step.model, [[run.entries[0][0]]], leaf, sigma, options)
+            offered = run.reading.family.layers(step.model)
+            assert len(found) == toy.calls == len(offered)
+            chosen = [one for one, layer in zip(found, offered, strict=True) if layer in run.reading.layers]
+            maps = (sum(chosen) / len(chosen)).unflatten(1, grid)
+            (gradient,) = torch.autograd.grad(objective(maps), leaf)
+            return maps.detach(), gradient
+    finally:
+        mm.in_training = before
+
+
+@pytest.mark.parametrize("chunks", [1, 2, 3])
+@pytest.mark.parametrize("name", NAMES)
+def test_maps_and_gradient(comfy, monkeypatch, name, chunks):
+    """Maps as a full softmax gives them, the gradient as plain autograd and finite differences give it."""
+    toy = comfy.toy.TOYS[name]
+    plain = Probe(comfy, monkeypatch, lambda run, action, step: naive(comfy, toy, run, step))
+    comfy.run(graph(name, [refine()], chunks, ordinary=True), ["out"]).check()
+    maps, gradient = plain.found
+    probe = Probe(comfy, monkeypatch, lambda run, action, step: ours(comfy, run, action, step))
+    comfy.run(graph(name, [refine()], chunks), ["out"]).check()
+    got, ours_gradient, slope = probe.found
+    words = list(range(1, 9))
+    assert got.shape == maps.shape
+    assert float((got[..., words] - maps[..., words]).abs().max()) <= 1e-5
+    assert float((ours_gradient - gradient).norm() / gradient.norm()) <= 1e-5
+    assert slope == pytest.approx(float(gradient.norm()), rel=1e-2)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_recomputed_blocks_give_the_same_gradient(comfy, monkeypatch, name):
+    kept = Probe(comfy, monkeypatch, lambda run, action, step: ours(comfy, run, action, step))
+    comfy.run(graph(name, [refine()]), ["out"]).check()
+    again = Probe(comfy, monkeypatch, lambda run, action, step: ours(comfy, run, action, step, recompute=True))
+    comfy.run(graph(name, [refine()]), ["out"]).check()
+    assert torch.equal(kept.found[0], again.found[0])
+    assert float((kept.found[1] - again.found[1]).norm() / kept.found[1].norm()) <= 1e-6
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_loss_falls_over_ten_iterations(comfy, name):
+    result = comfy.run(graph(name, [refine()]), ["out", ("p0", 1)]).check()
+    trace = result["p0", 1].trace
+    losses = [record.loss for record in trace.records]
+    assert torch.as_tensor(losses[-1]).mean() < torch.as_tensor(losses[0]).mean()
+    assert torch.isfinite(result["out"]["samples"]).all()
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_off_is_equal(comfy, name):
+    session = comfy.session()
+    plain = session.run(graph(name), ["out"]).check()["out"]["samples"]
+    for off in (refine(iterations=0), refine(lr=0.0)):
+        assert torch.equal(session.run(graph(name, [off]), ["out"]).check()["out"]["samples"], plain)
+    nobody = session.run(graph(name, [refine()], subjects=False), ["out"]).check()["out"]["samples"]
+    assert torch.equal(nobody, plain)
+    changed = session.run(graph(name, [refine(lr=0.1)]), ["out"]).check()["out"]["samples"]
+    assert not torch.equal(changed, plain)
+
+
+def test_every_toy_is_tested(comfy):
+    assert set(NAMES) == set(comfy.toy.TOYS)

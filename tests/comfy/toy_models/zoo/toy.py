@@ -1,0 +1,23 @@
+"""What one toy transformer is."""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Toy:
+    """base: ComfyUI's supported_models class; config: what its detection would have found, made tiny.
+
+    width: channels of the text; streams: ((name, columns), ...); extras: (generator) -> further entries of
+    the conditioning's dict; text_first: where the text lies among the keys, None for cross-attention.
+    calls: how many attention calls of one pass are text meeting image, found by reading the model.
+    """
+
+    base: type
+    config: dict
+    width: int
+    calls: int
+    streams: tuple = (("t5", 20),)
+    extras: Any = field(default=lambda generator: {})
+    text_first: bool | None = True
+    patch: int = 2
