@@ -1,4 +1,4 @@
-"""Which blocks of a model to read attention from: the small language of `in7-8, mid, out3-5`, `double9-18` or `12-17`."""
+"""Which blocks of a model to read attention from: `in7-8, mid, out3-5`, `double9-18` or `12-17`."""
 
 from __future__ import annotations
 
@@ -37,8 +37,9 @@ def parse_blocks(text: str) -> tuple[BlockRange, ...] | None:
     for piece in re.split(r"[,\s]+", text.strip().lower()):
         match = _PART.match(piece)
         part = _PARTS.get(match["part"]) if match else None
-        if match is None or part is None or not piece.strip("-"):
-            raise ValueError(f"cannot read block '{piece}'; write for example in7-8, mid, out3-5, double or 12-17, or auto")
+        if match is None or part is None or not match["part"] + (match["first"] or ""):
+            example = "in7-8, mid, out3-5, double or 12-17, or auto"
+            raise ValueError(f"cannot read block '{piece}'; write for example {example}")
         first = int(match["first"] or 0)
         last = None if match["first"] is None else int(match["last"] or first)
         if last is not None and last < first:

@@ -22,12 +22,14 @@ class CaptureSpec:
     """Which attention to read. None or "auto" leaves it to the family's preset.
 
     blocks: ranges of blocks; ratio: attention grid / latent grid; columns, stream: see MapProcessing.
+    memory: "fast" keeps what backward needs, "low" computes it again, "auto" decides by what is free.
     """
 
     blocks: tuple[BlockRange, ...] | None = None
     ratio: float | None = None
     columns: str = "auto"
     stream: str = "average"
+    memory: str = "auto"
 
 
 @dataclass(frozen=True)

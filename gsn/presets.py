@@ -27,6 +27,7 @@ class ModelPreset:
     columns: str
     source: str
     blocks: str = "auto"
+    memory: tuple[float, float] = (55.0, 27.0)
 
     def processing(self, columns: str, stream: str) -> MapProcessing:
         return MapProcessing(columns=self.columns if columns == "auto" else columns, stream=stream)

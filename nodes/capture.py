@@ -55,15 +55,24 @@ class AttentionCapture(io.ComfyNode):
                     default="",
                     tooltip="Steps whose maps to keep for GSNHeatmaps, for example: 0, 10, 50%. Empty: none.",
                 ),
+                io.Combo.Input(
+                    "memory",
+                    options=["auto", "fast", "low"],
+                    default="auto",
+                    advanced=True,
+                    optional=True,
+                    tooltip="low computes parts of the model twice to need less memory, with the same result; fast"
+                    " never does; auto does where free memory asks for it.",
+                ),
             ],
             outputs=[io.Model.Output(), trace_output()],
         )
 
     @classmethod
     @override
-    def execute(cls, model, blocks, resolution, record_steps, columns="auto") -> io.NodeOutput:
+    def execute(cls, model, blocks, resolution, record_steps, columns="auto", memory="auto") -> io.NodeOutput:
         try:
-            spec = CaptureSpec(parse_blocks(blocks), _RATIOS[resolution], columns)
+            spec = CaptureSpec(parse_blocks(blocks), _RATIOS[resolution], columns, memory=memory)
             steps = parse_steps(record_steps)
         except ValueError as error:
             raise GsnError(f"AttentionCapture: {error}") from None

@@ -42,7 +42,7 @@ def with_plan(model: Any, addition: Plan) -> Any:
     clone.remove_wrappers_with_key(WrappersMP.PREPARE_SAMPLING, KEY)
     clone.add_wrapper_with_key(WrappersMP.SAMPLER_SAMPLE, KEY, SamplerWrapper(plan))
     if plan.live_actions():
-        clone.add_wrapper_with_key(WrappersMP.PREPARE_SAMPLING, KEY, memory.estimate_wrapper)
+        clone.add_wrapper_with_key(WrappersMP.PREPARE_SAMPLING, KEY, memory.EstimateWrapper(plan))
     return clone
 
 
@@ -104,7 +104,7 @@ def prepare(plan: Plan, sampler: Any, guider: Any, sigmas: Tensor, noise: Tensor
     if not resolved:
         return None
     reading = Reading(family, layers, preset.processing(spec.columns, spec.stream))
-    return _Run(resolved, guider, sigmas, schedule, reading, entries, trace)
+    return _Run(resolved, guider, sigmas, schedule, preset, spec.memory, reading, entries, trace)
 
 
 def _entries(conds: dict, origin: str) -> list[tuple[dict, Subjects]]:
@@ -189,6 +189,8 @@ class _Run:
     guider: Any
     sigmas: Tensor
     schedule: Schedule
+    preset: ModelPreset
+    memory: str  # CaptureSpec's
     reading: Reading
     entries: list[tuple[dict, Subjects]]
     trace: Trace
@@ -227,8 +229,13 @@ class _Run:
         with ExitStack() as stack:
             stack.enter_context(differentiable(step.model, action.origin))
             position = stack.enter_context(
-                walking(self.reading.family.blocks(step.model), self.reading.layers[-1].key, recompute=False)
+                walking(self.reading.family.blocks(step.model), self.reading.layers[-1].key, self._recompute(step))
             )
+
+            def release() -> None:
+                position.recompute = True
+                memory.release()
+
             ordinary = replace(step, x=step.x.detach().clone().float(), sigma=step.sigma.clone())
             z0 = ordinary.x * step.scale
             context = Context(
@@ -240,7 +247,7 @@ class _Run:
                 progress=progress,
                 check=mm.throw_exception_if_processing_interrupted,
                 out_of_memory=memory.is_out_of_memory,
-                release=memory.release,
+                release=release,
                 loss_scale=2.0**16 if step.model.get_dtype_inference() == torch.float16 else 1.0,
             )
             forwards = tuple(
@@ -252,6 +259,9 @@ class _Run:
                 return torch.zeros_like(step.x)
             z = action.intervention.apply(z0, forwards, context)
             return (z - z0) / step.scale
+
+    def _recompute(self, step: OpenedStep) -> bool:
+        return memory.has_to_recompute(self.memory, self.preset, step.model, step.x.shape, step.x.device)
 
     def _active(self, sigma: float) -> list[tuple[dict, Subjects]]:
         """Entries whose timestep range covers this noise level (ComfyUI's own comparison)."""

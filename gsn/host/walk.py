@@ -14,18 +14,17 @@ from .families import Block, Position
 
 
 @contextmanager
-def walking(blocks: Sequence[Block], last: tuple, recompute: bool) -> Iterator[Position]:
+def walking(blocks: Sequence[Block], last: tuple, recompute: bool = False) -> Iterator[Position]:
     """Inside, the Position tells which block runs, also while backward recomputes one.
 
-    recompute: keep nothing of a block but what goes in; backward runs it a second time (the same gradient,
-    less memory, more time). The block of the layer `last` is kept: the pass leaves it by an exception.
+    recompute: where the Position's `recompute` stands at first. The block of the layer `last` is always kept:
+    the pass leaves it by an exception.
     """
-    position = Position()
+    position = Position(recompute=recompute)
     before = [(block.module, block.module.__dict__.get("forward")) for block in blocks]
     try:
         for block in blocks:
-            again = recompute and block.key != last[: len(block.key)]
-            block.module.__dict__["forward"] = _placed(block, position, again)
+            block.module.__dict__["forward"] = _placed(block, position, block.key == last[: len(block.key)])
         yield position
     finally:
         for module, own in before:
@@ -35,7 +34,7 @@ def walking(blocks: Sequence[Block], last: tuple, recompute: bool) -> Iterator[P
                 module.__dict__["forward"] = own
 
 
-def _placed(block: Block, position: Position, recompute: bool) -> Any:
+def _placed(block: Block, position: Position, is_last: bool) -> Any:
     inner = block.module.forward
 
     def run(*args: Any, **kwargs: Any) -> Any:
@@ -47,7 +46,7 @@ def _placed(block: Block, position: Position, recompute: bool) -> Any:
             return run(*args, **kwargs)
 
     def forward(*args: Any, **kwargs: Any) -> Any:
-        if not recompute or not torch.is_grad_enabled():
+        if is_last or not position.recompute or not torch.is_grad_enabled():
             return run(*args, **kwargs)
         # The model goes on writing into its options; the second run must see them as they are now.
         args = tuple(dict(one) if isinstance(one, dict) else one for one in args)

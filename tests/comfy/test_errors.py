@@ -43,7 +43,6 @@ CASES = {
     "nan step": (lambda: graph([refine(step=float("nan"))]), "finite"),
     "nan rate": (lambda: graph([refine(lr=float("nan"))]), "lr"),
     "infinite strength": (lambda: graph([guide(step_size=float("nan"))]), "step size"),
-    "unknown family": (lambda: graph([refine()], family="sd3"), "SD 1.x"),
     "one subject": (one_subject_for_iou, "at least 2"),
     "no such block": (lambda: graph([capture(blocks="out15"), refine()]), "output8"),
     "unreadable block": (lambda: graph([capture(blocks="up3"), refine()]), "up3"),

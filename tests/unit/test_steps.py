@@ -76,6 +76,7 @@ def test_block_language():
         BlockRange("middle", 0, None),
         BlockRange("output", 3, 3),
     )
-    for bad in ("up3", "in", "out5-3", "7..8"):
+    assert parse_blocks("double") == (BlockRange("double", 0, None),)
+    for bad in ("up3", "-3", "out5-3", "7..8"):
         with pytest.raises(ValueError):
             parse_blocks(bad)

@@ -33,9 +33,14 @@ class Block:
 
 @dataclass
 class Position:
-    """Where in the model the pass is: the address of the block that is running."""
+    """Where in the model the pass is.
+
+    key: address of the block that is running; recompute: keep nothing of a block but what goes in, and run it
+    a second time in backward (the same gradient, less memory, more time).
+    """
 
     key: tuple = ()
+    recompute: bool = False
 
 
 @dataclass(frozen=True)
