@@ -59,3 +59,22 @@ def test_fifty_iterations_in_fp16_stay_finite(comfy, name):
     losses = torch.tensor([record.loss for record in result["p0", 1].trace.records])
     assert torch.isfinite(losses).all() and losses[-1].mean() < losses[0].mean()
     assert torch.isfinite(result["out"]["samples"]).all()
+
+
+# On a CPU the fp8 product is of the dequantised weights; the int8 one rounds its input as well.
+QUANTISED = {"fp8_scaled": 1e-4, "int8": 0.05}
+
+
+@pytest.mark.parametrize("kind", QUANTISED)
+@pytest.mark.parametrize("name", ["sd3_both", "flux_dev"])
+def test_quantised_weights_give_the_gradient_of_their_rounded_values(comfy, monkeypatch, name, kind):
+    quantised, rounded = comfy.toy.build_quantised(name, kind)
+    ordinary = comfy.toy.build_transformer(name)
+    with torch.inference_mode():
+        ordinary.model.diffusion_model.load_state_dict(rounded)
+    found = []
+    for model in (ordinary, quantised):
+        monkeypatch.setattr(comfy.toy.ToyTransformer, "made", model)
+        found.append(gradient(comfy, monkeypatch, name))
+    assert any(getattr(module, "layout_type", None) for module in quantised.model.modules())
+    assert float((found[1] - found[0]).norm() / found[0].norm()) <= QUANTISED[kind]

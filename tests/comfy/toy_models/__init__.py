@@ -5,11 +5,21 @@ Loaded by tests/comfy/conftest.py through ComfyUI's own loader; it is not part o
 
 from comfy_api.latest import ComfyExtension
 
-from .build import build_clip, build_model, build_vae, write_checkpoint
+from .build import build_clip, build_model, build_quantised, build_transformer, build_vae, write_checkpoint
 from .toy_nodes import KEPT, ToyControlNet, ToyKeep, ToyModel, ToyText, ToyTransformer
 from .zoo import TOYS
 
-__all__ = ["KEPT", "TOYS", "build_clip", "build_model", "build_vae", "write_checkpoint"]
+__all__ = [
+    "KEPT",
+    "TOYS",
+    "ToyTransformer",
+    "build_clip",
+    "build_model",
+    "build_quantised",
+    "build_transformer",
+    "build_vae",
+    "write_checkpoint",
+]
 
 
 class ToyExtension(ComfyExtension):

@@ -6,6 +6,7 @@ gradients. The UNets keep the real block numbering at a tenth of the width, so b
 up path's skip shapes are the real ones.
 """
 
+import json
 from pathlib import Path
 
 import comfy.cldm.cldm
@@ -15,6 +16,7 @@ import comfy.model_base
 import comfy.model_management
 import comfy.model_patcher
 import comfy.ops
+import comfy.quant_ops
 import comfy.sd
 import comfy.sd1_clip
 import comfy.sdxl_clip
@@ -187,6 +189,42 @@ def build_transformer(name, seed=0, dtype="fp32", normal_weights=False, compute_
             load_device=comfy.model_management.get_torch_device(),
             offload_device=torch.device("cpu"),
         )
+
+
+QUANTISED = {"fp8_scaled": ("float8_e4m3fn", 448), "int8": ("int8_tensorwise", 127)}
+
+
+def build_quantised(name, kind="fp8_scaled", seed=0):
+    """A toy of the zoo as a file in one of ComfyUI's quantised formats loads, and a dictionary of the rounded
+    weights in float32."""
+    form, largest = QUANTISED[kind]
+    storage = comfy.quant_ops.QUANT_ALGOS[form]["storage_t"]
+    state = {k: v.clone() for k, v in build_transformer(name, seed).model.diffusion_model.state_dict().items()}
+    rounded = dict(state)
+    toy = TOYS[name]
+    with torch.inference_mode():
+        config = toy.base(dict(toy.config))
+        config.quant_config = {"mixed_ops": True}
+        config.set_inference_dtype(torch.float32, torch.float32)
+        model = config.get_model({}, "", device="cpu")
+        for key, module in model.diffusion_model.named_modules():
+            if type(module).__name__ != "Linear" or not key.split(".")[-1].startswith(("qkv", "linear", "fc")):
+                continue
+            weight = state[f"{key}.weight"]
+            scale = weight.abs().max() / largest
+            scaled = weight / scale
+            small = (scaled.round() if storage == torch.int8 else scaled).to(storage)
+            rounded[f"{key}.weight"] = small.float() * scale
+            state[f"{key}.weight"], state[f"{key}.weight_scale"] = small, scale
+            header = bytearray(json.dumps({"format": form}).encode())
+            state[f"{key}.comfy_quant"] = torch.frombuffer(header, dtype=torch.uint8)
+        model.diffusion_model.load_state_dict(state)
+        patcher = comfy.model_patcher.CoreModelPatcher(
+            model.requires_grad_(False).eval(),
+            load_device=comfy.model_management.get_torch_device(),
+            offload_device=torch.device("cpu"),
+        )
+        return patcher, rounded
 
 
 def build_controlnet(seed=0):

@@ -33,7 +33,9 @@ class ToyModel(io.ComfyNode):
 
 
 class ToyTransformer(io.ComfyNode):
-    """A toy of the zoo; `ordinary` weights are what plain autograd needs."""
+    """A toy of the zoo; `ordinary` weights are what plain autograd needs. `made`: a test's own model instead."""
+
+    made = None
 
     @classmethod
     def define_schema(cls):
@@ -51,7 +53,7 @@ class ToyTransformer(io.ComfyNode):
 
     @classmethod
     def execute(cls, name, dtype="fp32", compute="fp32", ordinary=False):
-        return io.NodeOutput(build_transformer(name, 0, dtype, ordinary, DTYPES[compute]))
+        return io.NodeOutput(cls.made or build_transformer(name, 0, dtype, ordinary, DTYPES[compute]))
 
 
 class ToyText(io.ComfyNode):
