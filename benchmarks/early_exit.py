@@ -1,13 +1,15 @@
-"""One refinement iteration at the shape of SD 1.5, 512 x 512: ours, and the same pass without early exit.
+"""One refinement iteration of a UNet at 512 x 512: ours, and the same work by others.
 
 Work of every variant: the same weights' shapes (random values, fp32), one latent [1, 4, 64, 64], 77 tokens, one
-forward to the attention maps at 16 x 16, the paper's loss of two subjects, one gradient of the latent.
+forward to the attention maps at 16 x 16, a loss of two subjects, one gradient of the latent.
 
 - ours: through ComfyUI's sampler and the pack's path, which leaves the UNet after the last attention layer it reads;
+- low: the same with blocks recomputed;
+- limit: ComfyUI's UNet left at the same layer, ordinary frozen weights, PyTorch's attention, nothing else;
 - autograd: ComfyUI's UNet to its end by plain autograd, with PyTorch's attention;
 - comfyui: the same, with the attention that ComfyUI itself takes on this device;
-- diffusers: its `UNet2DConditionModel` with an attention processor that keeps the probabilities at 16 x 16, as the
-  Attend-and-Excite pipelines do; weights take no gradient.
+- pipeline: an iteration of diffusers' StableDiffusionAttendAndExcitePipeline by its own methods: its attention
+  processors, its loss, its gradient; for SDXL, which it does not know, the same methods on diffusers' SDXL UNet.
 
 Every variant runs in a process of its own. Memory is what the process holds at its highest during the iterations,
 less what it held before the first.
@@ -22,12 +24,15 @@ import statistics
 import sys
 import threading
 import time
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
-VARIANTS = ("ours", "autograd", "comfyui", "diffusers")
+VARIANTS = {
+    "sd15": ("ours", "low", "limit", "autograd", "comfyui", "pipeline"),
+    "sdxl": ("ours", "low", "pipeline"),
+}
 SUBJECT_COLUMNS = (5, 8)
 SIGMA = 5.633
 
@@ -64,19 +69,32 @@ def load_comfyui():
     args.cpu = True
 
 
-def sd15():
-    """ComfyUI's SD 1.5 with random weights, fp32."""
-    import comfy.supported_models
+_LAYOUT = {
+    "image_size": 32, "in_channels": 4, "out_channels": 4, "model_channels": 320, "legacy": False,
+    "use_spatial_transformer": True, "use_temporal_attention": False, "disable_self_attentions": None,
+}  # fmt: skip
+_SD15 = _LAYOUT | {
+    "num_heads": 8, "num_head_channels": -1, "num_res_blocks": [2, 2, 2, 2], "channel_mult": (1, 2, 4, 4),
+    "transformer_depth": [1, 1, 1, 1, 1, 1, 0, 0], "transformer_depth_middle": 1,
+    "transformer_depth_output": [1, 1, 1, 1, 1, 1, 1, 1, 1, 0, 0, 0], "context_dim": 768,
+    "use_linear_in_transformer": False, "adm_in_channels": None,
+}  # fmt: skip
+_SDXL = _LAYOUT | {
+    "num_heads": -1, "num_head_channels": 64, "num_res_blocks": [2, 2, 2], "channel_mult": (1, 2, 4),
+    "transformer_depth": [0, 0, 2, 2, 10, 10], "transformer_depth_middle": 10,
+    "transformer_depth_output": [0, 0, 0, 2, 2, 2, 10, 10, 10], "context_dim": 2048,
+    "use_linear_in_transformer": True, "num_classes": "sequential", "adm_in_channels": 2816,
+}  # fmt: skip
+_TEXT_WIDTH = {"sd15": 768, "sdxl": 2048}
+_PRESET = {"sd15": "sd1", "sdxl": "sdxl"}
+
+
+def network(shape: str):
+    """ComfyUI's SD 1.5 or SDXL with random weights, fp32."""
+    import comfy.supported_models as known
     import torch
 
-    config = comfy.supported_models.SD15({
-        "image_size": 32, "in_channels": 4, "out_channels": 4, "model_channels": 320, "num_heads": 8,
-        "num_head_channels": -1, "num_res_blocks": [2, 2, 2, 2], "channel_mult": (1, 2, 4, 4),
-        "transformer_depth": [1, 1, 1, 1, 1, 1, 0, 0], "transformer_depth_middle": 1,
-        "transformer_depth_output": [1, 1, 1, 1, 1, 1, 1, 1, 1, 0, 0, 0], "context_dim": 768,
-        "use_spatial_transformer": True, "use_linear_in_transformer": False, "legacy": False,
-        "use_temporal_attention": False, "adm_in_channels": None, "disable_self_attentions": None,
-    })  # fmt: skip
+    config = known.SD15(dict(_SD15)) if shape == "sd15" else known.SDXL(dict(_SDXL))
     config.set_inference_dtype(torch.float32, None)
     model = config.get_model({}, "", device="cpu")
     small_weights(model.diffusion_model)
@@ -90,15 +108,15 @@ def subjects():
     return Subjects("bench", items, (TextStream("clip", 0, 77, tuple(range(1, 10)), (0,), ("x",) * 77),))
 
 
-def text_and_latent():
-    """[1, 77, 768] and [1, 4, 64, 64]: the same for every variant."""
+def text_and_latent(shape: str):
+    """[1, 77, width] and [1, 4, 64, 64]: the same for every variant."""
     import torch
 
-    text = torch.randn(1, 77, 768, generator=torch.Generator().manual_seed(1))
+    text = torch.randn(1, 77, _TEXT_WIDTH[shape], generator=torch.Generator().manual_seed(1))
     return text, torch.randn(1, 4, 64, 64, generator=torch.Generator().manual_seed(2))
 
 
-def our_iterations(iterations: int) -> tuple[list[float], list[int]]:
+def our_iterations(shape: str, iterations: int, memory_setting: str) -> tuple[list[float], list[int]]:
     """Seconds of each iteration, and memory, of a refinement inside ComfyUI's sampler."""
     load_comfyui()
     import comfy.model_patcher
@@ -107,7 +125,7 @@ def our_iterations(iterations: int) -> tuple[list[float], list[int]]:
 
     from gsn.host.run import with_plan
     from gsn.interventions import Refine
-    from gsn.plan import Action, Plan
+    from gsn.plan import Action, CaptureSpec, Plan
     from gsn.steps import Step
     from gsn.subjects import SUBJECTS_KEY
     from gsn.trace import TraceHandle
@@ -124,13 +142,16 @@ def our_iterations(iterations: int) -> tuple[list[float], list[int]]:
 
     Refine.apply = measured
     with torch.inference_mode():
-        model = sd15()
+        model = network(shape)
         patcher = comfy.model_patcher.CoreModelPatcher(model, torch.device("cpu"), torch.device("cpu"))
         handle = TraceHandle()
-        plan = Plan(actions=(Action("bench", Refine(iterations=iterations + 1), Step(0, "index")),), traces=(handle,))
+        capture = CaptureSpec(memory=memory_setting)
+        action = Action("bench", Refine(iterations=iterations + 1), Step(0, "index"))
+        plan = Plan(capture, (action,), (handle,))
         patched = with_plan(patcher, plan)
-        text, latent = text_and_latent()
-        positive = [[text, {SUBJECTS_KEY: subjects()}]]
+        text, latent = text_and_latent(shape)
+        pooled = {"pooled_output": torch.zeros(1, 1280)} if shape == "sdxl" else {}
+        positive = [[text, {SUBJECTS_KEY: subjects(), **pooled}]]
         sampler = comfy.samplers.KSampler(patched, 1, patched.load_device, "euler", "normal", 1.0,
                                           patched.model_options)
         sigmas = torch.tensor([SIGMA, 0.0])
@@ -141,29 +162,31 @@ def our_iterations(iterations: int) -> tuple[list[float], list[int]]:
     return [b - a for a, b in zip(at[:-2], at[1:-1], strict=True)], memory
 
 
-def comfyui_iterations(iterations: int, pytorch_attention: bool) -> tuple[list[float], list[int]]:
-    """The same work as somebody would write it first: no early exit, ordinary weights, autograd keeps what it likes."""
+def comfyui_iterations(shape: str, iterations: int, pytorch_attention: bool, leave: bool):
+    """The same work as somebody would write it first: ordinary frozen weights, autograd keeps what it likes."""
     load_comfyui()
     import torch
     from comfy.ldm.modules.attention import attention_pytorch
 
-    from gsn.host.capture import Collector, choose_layers
+    from gsn.host.capture import CaptureDone, Collector, choose_layers
+    from gsn.host.families import Position
     from gsn.host.families.unet import UNET
     from gsn.plan import CaptureSpec
     from gsn.presets import MODEL_PRESETS
 
-    model = sd15()
-    layers = choose_layers(UNET, model, CaptureSpec(), MODEL_PRESETS["sd1"])
-    text, z = text_and_latent()
+    model = network(shape).requires_grad_(False)
+    layers = choose_layers(UNET, model, CaptureSpec(), MODEL_PRESETS[_PRESET[shape]])
+    text, z = text_and_latent(shape)
 
     def maps(leaf):
         collector, options = Collector(layers), {}
-        collector.last = None
-        UNET.attach(options, collector.sink)
+        collector.last = collector.last if leave else None
+        UNET.attach(options, collector.sink, Position())
         if pytorch_attention:
             chosen = {"optimized_attention_override": lambda _, *args, **kwargs: attention_pytorch(*args, **kwargs)}
             options["transformer_options"] |= chosen
-        model.apply_model(leaf * SIGMA, torch.tensor([SIGMA]), c_crossattn=text, **options)
+        with suppress(CaptureDone):
+            model.apply_model(leaf * SIGMA, torch.tensor([SIGMA]), c_crossattn=text, **options)
         return collector.maps()
 
     return plain_updates(maps, z, iterations)
@@ -188,46 +211,45 @@ def plain_updates(maps, z, iterations: int) -> tuple[list[float], list[int]]:
     return seconds[1:], memory
 
 
-def diffusers_iterations(iterations: int) -> tuple[list[float], list[int]]:
-    """The same work by diffusers' UNet and plain autograd."""
-    sys.path.insert(0, str(ROOT))
+def pipeline_iterations(shape: str, iterations: int) -> tuple[list[float], list[int]]:
+    """diffusers' Attend-and-Excite by its own methods, on a UNet of the same shape."""
     import torch
     from diffusers import UNet2DConditionModel
+    from diffusers.pipelines.deprecated.stable_diffusion_attend_and_excite import (
+        pipeline_stable_diffusion_attend_and_excite as reference,
+    )
 
-    from gsn.maps import AttentionMaps
-
-    found = []
-
-    class Keep:
-        """softmax attention that keeps what it is asked for, as diffusers' AttnProcessor does."""
-
-        def __init__(self, cross: bool):
-            self.cross = cross
-
-        def __call__(self, attn, hidden_states, encoder_hidden_states=None, attention_mask=None, **_):
-            text = hidden_states if encoder_hidden_states is None else encoder_hidden_states
-            query, key, value = attn.to_q(hidden_states), attn.to_k(text), attn.to_v(text)
-            query, key, value = (t.unflatten(-1, (attn.heads, -1)).transpose(1, 2) for t in (query, key, value))
-            if self.cross and query.shape[2] == 256:
-                weights = (query @ key.transpose(-1, -2) * attn.scale).softmax(-1)
-                found.append(weights.mean(1))
-                out = weights @ value
-            else:
-                out = torch.nn.functional.scaled_dot_product_attention(query, key, value)
-            return attn.to_out[0](out.transpose(1, 2).flatten(2))
-
-    unet = UNet2DConditionModel(
-        sample_size=64, cross_attention_dim=768, block_out_channels=(320, 640, 1280, 1280), attention_head_dim=8
-    ).requires_grad_(False).eval()  # fmt: skip
-    unet.set_attn_processor({name: Keep("attn2" in name) for name in unet.attn_processors})
-    text, z = text_and_latent()
-
-    def maps(leaf):
-        found.clear()
-        unet(leaf, 821, text)
-        return AttentionMaps(torch.stack(found).mean(0).unflatten(1, (16, 16)))
-
-    return plain_updates(maps, z, iterations)
+    if shape == "sd15":
+        unet = UNet2DConditionModel(
+            sample_size=64, cross_attention_dim=768, block_out_channels=(320, 640, 1280, 1280), attention_head_dim=8
+        )  # fmt: skip
+        extra = {}
+    else:
+        unet = UNet2DConditionModel(
+            sample_size=64, cross_attention_dim=2048, block_out_channels=(320, 640, 1280),
+            attention_head_dim=(5, 10, 20), transformer_layers_per_block=(1, 2, 10), use_linear_projection=True,
+            down_block_types=("DownBlock2D", "CrossAttnDownBlock2D", "CrossAttnDownBlock2D"),
+            up_block_types=("CrossAttnUpBlock2D", "CrossAttnUpBlock2D", "UpBlock2D"),
+            addition_embed_type="text_time", addition_time_embed_dim=256,
+            projection_class_embeddings_input_dim=2816,
+        )  # fmt: skip
+        condition = {"text_embeds": torch.zeros(1, 1280), "time_ids": torch.tensor([[512, 512, 0, 0, 512, 512]])}
+        extra = {"added_cond_kwargs": condition}
+    pipeline = object.__new__(reference.StableDiffusionAttendAndExcitePipeline)
+    pipeline.__dict__["unet"] = unet.requires_grad_(False).eval()
+    pipeline.__dict__["attention_store"] = reference.AttentionStore((16, 16))
+    pipeline.register_attention_control()
+    text, z = text_and_latent(shape)
+    seconds = []
+    with highest_memory() as memory:
+        for _ in range(iterations + 1):
+            began = time.perf_counter()
+            z = z.detach().requires_grad_(True)
+            unet(z, 821, encoder_hidden_states=text, **extra)
+            largest = pipeline._aggregate_and_get_max_attention_per_token(list(SUBJECT_COLUMNS))
+            z = pipeline._update_latent(z, pipeline._compute_loss(largest), 20.0)
+            seconds.append(time.perf_counter() - began)
+    return seconds[1:], memory
 
 
 def small_weights(module) -> None:
@@ -245,14 +267,16 @@ def small_weights(module) -> None:
             one.weight.data.fill_(1)
 
 
-def run_variant(name: str, iterations: int) -> dict:
+def run_variant(shape: str, name: str, iterations: int) -> dict:
     run = {
-        "ours": our_iterations,
-        "autograd": partial(comfyui_iterations, pytorch_attention=True),
-        "comfyui": partial(comfyui_iterations, pytorch_attention=False),
-        "diffusers": diffusers_iterations,
+        "ours": partial(our_iterations, memory_setting="fast"),
+        "low": partial(our_iterations, memory_setting="low"),
+        "limit": partial(comfyui_iterations, pytorch_attention=True, leave=True),
+        "autograd": partial(comfyui_iterations, pytorch_attention=True, leave=False),
+        "comfyui": partial(comfyui_iterations, pytorch_attention=False, leave=False),
+        "pipeline": pipeline_iterations,
     }[name]
-    seconds, (before, highest) = run(iterations)
+    seconds, (before, highest) = run(shape, iterations)
     return {"seconds": seconds, "memory": highest - before}
 
 
@@ -267,7 +291,8 @@ def summary(found: dict[str, list[dict]]) -> dict[str, dict[str, float]]:
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser()
-    parser.add_argument("variant", choices=VARIANTS)
+    parser.add_argument("shape", choices=VARIANTS)
+    parser.add_argument("variant")
     parser.add_argument("iterations", type=int)
     options = parser.parse_args()
-    print(json.dumps(run_variant(options.variant, options.iterations)))
+    print(json.dumps(run_variant(options.shape, options.variant, options.iterations)))
