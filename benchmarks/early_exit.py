@@ -181,7 +181,7 @@ def comfyui_iterations(shape: str, iterations: int, pytorch_attention: bool, lea
     def maps(leaf):
         collector, options = Collector(layers), {}
         collector.last = collector.last if leave else None
-        UNET.attach(options, collector.sink, Position())
+        UNET.attach(options, collector.sink, Position(), 77)
         if pytorch_attention:
             chosen = {"optimized_attention_override": lambda _, *args, **kwargs: attention_pytorch(*args, **kwargs)}
             options["transformer_options"] |= chosen

@@ -44,6 +44,7 @@ MODEL_PRESETS: dict[str, ModelPreset] = {
     "sdxl": ModelPreset(5.633, _SD1_SIGMAS, 1 / 4, "words", "paper's SD 1.4 step; untested on real SDXL weights"),
     "sd3": ModelPreset(0.9741, _FLOW_SIGMAS, None, "words", "paper, SD 3 medium"),
     "flux": ModelPreset(0.9741, _FLOW_SIGMAS, None, "words", _FLOW_SOURCE, "double"),
+    "transformer": ModelPreset(0.9741, _FLOW_SIGMAS, None, "words", _FLOW_SOURCE),
     "demo": ModelPreset(2.863, _SD1_SIGMAS, 1.0, "words", "measured: demo/README.md"),
 }
 

@@ -89,7 +89,7 @@ class EntryForward:
         options = plain_options(step.extra_args["model_options"])
         collector = Collector(self._reading.layers, self._reading.columns(self.subjects))
         options["transformer_options"]["optimized_attention_override"] = _pytorch_attention
-        self._reading.family.attach(options, collector.sink, self._position)
+        self._reading.family.attach(options, collector.sink, self._position, self.subjects.text_length)
         sigma = step.sigma.detach().clone().expand(x.shape[0])
         self._apply_hooks(entry, sigma, options)
         with suppress(CaptureDone):

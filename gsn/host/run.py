@@ -23,7 +23,7 @@ from ..trace import StepInfo, Trace
 from . import memory
 from .capture import choose_layers
 from .differentiable import differentiable, refuse_foreign
-from .families import family_of
+from .families import Family, family_of
 from .forward import EntryForward, OpenedStep, Reading, detached
 from .preview import preview_of
 from .split import opened
@@ -83,7 +83,7 @@ def prepare(plan: Plan, sampler: Any, guider: Any, sigmas: Tensor, noise: Tensor
     model = guider.inner_model
     family = family_of(model, origin)
     preset = MODEL_PRESETS[family.preset_name(model)]
-    entries = _entries(guider.conds, origin)
+    entries = _entries(guider.conds, family, origin)
     if not entries:
         trace.notes.append("the prompt names no subjects, so nothing was changed; name them in GSNSubjects")
         log.warning("%s: %s", origin, trace.notes[-1])
@@ -107,7 +107,7 @@ def prepare(plan: Plan, sampler: Any, guider: Any, sigmas: Tensor, noise: Tensor
     return _Run(resolved, guider, sigmas, schedule, preset, spec.memory, reading, entries, trace)
 
 
-def _entries(conds: dict, origin: str) -> list[tuple[dict, Subjects]]:
+def _entries(conds: dict, family: Family, origin: str) -> list[tuple[dict, Subjects]]:
     """The positive entries with at least one subject. Raises GsnError where no subjects travel with them."""
     positive = [(entry, entry.get(SUBJECTS_KEY)) for entry in conds.get("positive") or []]
     if not any(isinstance(subjects, Subjects) for _, subjects in positive):
@@ -126,7 +126,7 @@ def _entries(conds: dict, origin: str) -> list[tuple[dict, Subjects]]:
     for entry, subjects in found:
         text = entry["model_conds"].get("c_crossattn")
         length = text.cond.shape[1] if text is not None else 0
-        if length != subjects.text_length:
+        if length != family.given(subjects.text_length):
             raise GsnError(
                 f"{origin}: the positive conditioning has {length} text tokens, but GSNSubjects located the subjects in"
                 f" {subjects.text_length}; a node between them (ConditioningConcat, another encoder) changed the text."

@@ -74,7 +74,7 @@ def test_finite_differences_confirm_the_gradient_of_the_papers_loss(comfy):
 
     def total(x):
         collector, options = capture.Collector(layers), {}
-        family.attach(options, collector.sink, comfy.pack("gsn.host.families").Position())
+        family.attach(options, collector.sink, comfy.pack("gsn.host.families").Position(), 77)
         with contextlib.suppress(capture.CaptureDone):
             model.model.apply_model(x, torch.tensor([preset.refine_sigma]), c_crossattn=text.clone(), **options)
         return loss.evaluate(collector.maps(), subjects, preset.processing("auto", "average")).total.sum()

@@ -17,7 +17,7 @@ def entry_gradient(comfy, model, seed=0):
     def call(leaf):
         collector = host[0].Collector(layers)
         options = {}
-        host[1].UNET.attach(options, collector.sink, comfy.pack("gsn.host.families").Position())
+        host[1].UNET.attach(options, collector.sink, comfy.pack("gsn.host.families").Position(), 77)
         try:
             model.model.apply_model(leaf, torch.full((2,), 5.0), c_crossattn=text, **options)
         except host[0].CaptureDone:

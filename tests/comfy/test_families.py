@@ -93,16 +93,19 @@ def naive(comfy, toy, run, step):
             queries, keys = q, k
         keys = keys.repeat_interleave(queries.shape[1] // keys.shape[1], 1)
         n, m = queries.shape[2], keys.shape[2]
-        joint = (n == image and m == text) if toy.text_first is None else (n == m and m >= text + image)
+        if toy.text_at is None:
+            text_key, row, joint = 0, 0, (n, m) == (image, text)
+        elif toy.text_at == "behind":
+            text_key, row, joint = image, 0, n == m and m >= text + image
+        else:
+            text_key, row = toy.text_at(text)
+            joint = n == m and m >= row + image
         if joint:
             logits = (queries @ keys.transpose(-1, -2)).float() * queries.shape[-1] ** -0.5
             if mask is not None:
                 logits = logits.masked_fill(~mask, -torch.inf) if mask.dtype == torch.bool else logits + mask
             full = logits.softmax(-1).mean(1)
-            if toy.text_first:
-                full = full[:, m - image :, :text] if m == text + image else full[:, text : text + image, :text]
-            elif toy.text_first is False:
-                full = full[:, :image, image : image + text]
+            full = full[:, row : row + image, text_key : text_key + text]
             found.append(full)
         return comfy_attention(q, k, v, heads, mask=mask, **kwargs)
 

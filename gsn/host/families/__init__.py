@@ -6,11 +6,13 @@ from typing import Any
 
 from ...plan import GsnError
 from .family import Block, Family, Layer, Position, TextAttention
-from .flux import FLUX
+from .flux import FLUX, FLUX2
+from .lumina import LUMINA
+from .qwen_image import QWEN_IMAGE
 from .sd3 import SD3
 from .unet import UNET
 
-FAMILIES: tuple[Family, ...] = (UNET, SD3, FLUX)
+FAMILIES: tuple[Family, ...] = (UNET, SD3, FLUX, FLUX2, LUMINA, QWEN_IMAGE)
 
 __all__ = ["FAMILIES", "Block", "Family", "Layer", "Position", "TextAttention", "family_of"]
 

@@ -74,5 +74,12 @@ class Family(Protocol):
     def blocks(self, model: Any) -> tuple[Block, ...]:
         """The modules whose running makes up the pass; also the units of recomputation."""
 
-    def attach(self, model_options: dict, sink: Sink, position: Position) -> None:
-        """Make every call of `layers` report to the sink, in this clone of the model options only."""
+    def given(self, text: int) -> int:
+        """Length of the conditioning that the network is given, for a text of this many tokens."""
+        ...
+
+    def attach(self, model_options: dict, sink: Sink, position: Position, text: int) -> None:
+        """Make every call of `layers` report to the sink, in this clone of the model options only.
+
+        text: tokens of the conditioning's text axis.
+        """

@@ -1,16 +1,41 @@
-"""Flux.1 dev and schnell: double blocks, then single blocks, T5 text first, rotary positions.
+"""Flux.1, Chroma, LongCat-Image and Flux.2: double blocks, then single blocks, text first, rotary positions.
 
-CLIP gives the pooled vector alone. Reference images (Kontext) follow the image's tokens. Checked with
-comfy/ldm/flux/model.py and layers.py of ComfyUI 0.30.0.
+Flux.1's CLIP gives the pooled vector alone; the text axis is T5's (Chroma's too). Reference images (Kontext)
+follow the image's tokens. Flux.2 fills its text up to 512 columns from the front, in its `extra_conds`. Checked
+with comfy/ldm/flux/model.py and layers.py, comfy/ldm/chroma/model.py of ComfyUI 0.30.0.
 """
+
+from typing import Any
 
 import comfy.model_base as known
 
 from .joint import Joint
 
+
+def _parts(network: Any):
+    return [("double", network.double_blocks), ("single", network.single_blocks)]
+
+
+def _patch(network: Any) -> int:
+    return network.patch_size
+
+
+def _filled_up(text: int) -> int:
+    return max(512, text)
+
+
+def _behind_filling(network: Any, queries: int, keys: int, text: int, image: int) -> tuple[int, int] | None:
+    given = _filled_up(text)
+    return (given - text, given) if queries == keys >= given + image else None
+
+
 FLUX = Joint(
-    title="Flux.1",
-    kinds=((known.Flux, "flux"),),
-    parts=lambda network: [("double", network.double_blocks), ("single", network.single_blocks)],
-    patch=lambda network: network.patch_size,
+    title="Flux.1, Chroma, LongCat-Image",
+    kinds=((known.Flux, "flux"), (known.Chroma, "flux"), (known.LongCatImage, "flux")),
+    parts=_parts,
+    patch=_patch,
 )
+FLUX2 = Joint(
+    title="Flux.2", kinds=((known.Flux2, "flux"),), parts=_parts, patch=_patch,
+    where=_behind_filling, given=_filled_up,
+)  # fmt: skip

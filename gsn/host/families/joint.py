@@ -9,27 +9,28 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
-import torch
 from comfy.patcher_extension import WrappersMP, add_wrapper_with_key
 from torch import Tensor, nn
 
 from .family import Block, Layer, Position, Sink, TextAttention
 
-Where = Callable[[int, int, int, int], "tuple[int, int] | None"]
+Where = Callable[[Any, int, int, int, int], "tuple[int, int] | None"]
 
 
-def text_first(queries: int, keys: int, text: int, image: int) -> tuple[int, int] | None:
+def text_first(network: Any, queries: int, keys: int, text: int, image: int) -> tuple[int, int] | None:
     """Text, then the image (then reference images, if any)."""
     return (0, text) if queries == keys >= text + image else None
 
 
-def image_first(queries: int, keys: int, text: int, image: int) -> tuple[int, int] | None:
-    return (image, 0) if queries == keys == text + image else None
+def image_first(network: Any, queries: int, keys: int, text: int, image: int) -> tuple[int, int] | None:
+    """The image, then the text (then padding, if any)."""
+    return (image, 0) if queries == keys >= text + image else None
 
 
-def cross(queries: int, keys: int, text: int, image: int) -> tuple[int, int] | None:
+def cross(network: Any, queries: int, keys: int, text: int, image: int) -> tuple[int, int] | None:
     """Image queries on text keys alone."""
     return (0, 0) if (queries, keys) == (image, text) else None
 
@@ -38,8 +39,9 @@ def cross(queries: int, keys: int, text: int, image: int) -> tuple[int, int] | N
 class Joint:
     """kinds: (model_base class, preset name), the most special first.
     parts: the network -> (part name, its blocks in order); patch: latent cells per token and side.
-    where: (query count, key count, text length, image tokens) -> (first text key, first image query), or
-    None for a call that is not text meeting image. text: the APPLY_MODEL arguments -> text length.
+    where: (network, query count, key count, text length, image tokens) -> (first text key, first image query),
+    or None for a call that is not text meeting image. given: the encoder's text length -> the conditioning's,
+    where the model's `extra_conds` pads it.
     """
 
     title: str
@@ -47,6 +49,7 @@ class Joint:
     parts: Callable[[Any], Iterable[tuple[str, Iterable[nn.Module]]]]
     patch: Callable[[Any], int]
     where: Where = text_first
+    given: Callable[[int], int] = int
 
     def preset_name(self, model: Any) -> str | None:
         return next((name for kind, name in self.kinds if type(model) is kind), None)
@@ -62,14 +65,16 @@ class Joint:
         ratio = 1 / self.patch(model.diffusion_model)
         return tuple(Layer(block.key, *block.key, ratio) for block in self.blocks(model))
 
-    def attach(self, model_options: dict, sink: Sink, position: Position) -> None:
+    def attach(self, model_options: dict, sink: Sink, position: Position, text: int) -> None:
         def wrapper(executor, x, t, c_concat=None, c_crossattn=None, control=None, transformer_options=None, **kwargs):
             # here, because only now are the picture's size and the text's length known
-            patch = self.patch(executor.class_obj.diffusion_model)
+            network = executor.class_obj.diffusion_model
+            patch = self.patch(network)
+            position.key = ()
             grid = (-(-x.shape[-2] // patch), -(-x.shape[-1] // patch))
             options = dict(transformer_options or {})
             inner = options.get("optimized_attention_override")
-            watch = _Watch(self.where, sink, position, c_crossattn.shape[1], grid, inner)
+            watch = _Watch(partial(self.where, network), sink, position, text, grid, inner)
             options["optimized_attention_override"] = watch
             return executor(x, t, c_concat, c_crossattn, control, options, **kwargs)
 
@@ -80,7 +85,7 @@ class Joint:
 
 @dataclass(frozen=True)
 class _Watch:
-    where: Where
+    where: Callable[[int, int, int, int], tuple[int, int] | None]
     sink: Sink
     position: Position
     text: int
@@ -128,4 +133,4 @@ def _rows_of_mask(mask: Tensor | None, rows: slice) -> Tensor | None:
     if mask.dim() == 3:
         mask = mask[:, None]
     mask = mask if mask.shape[-2] == 1 else mask[..., rows, :]
-    return torch.as_tensor(mask)
+    return mask

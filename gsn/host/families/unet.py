@@ -53,7 +53,10 @@ class Unet:
             if isinstance(module, (ResBlock, SpatialTransformer))
         )
 
-    def attach(self, model_options: dict, sink: Sink, position: Position) -> None:
+    def given(self, text: int) -> int:
+        return text
+
+    def attach(self, model_options: dict, sink: Sink, position: Position, text: int) -> None:
         def wrapper(executor, x, t, c_concat=None, c_crossattn=None, control=None, transformer_options=None, **kwargs):
             # calc_cond_batch rebuilds the options as plain dicts, so the catch-all goes in after it
             options = dict(transformer_options or {})

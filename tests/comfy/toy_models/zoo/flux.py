@@ -1,4 +1,4 @@
-"""Flux.1 dev (guidance embedding) and schnell (none)."""
+"""Flux.1 dev (guidance embedding) and schnell (none), LongCat-Image, Chroma and Flux.2."""
 
 import comfy.supported_models as known
 import torch
@@ -24,6 +24,31 @@ FLUX = {
     "txt_ids_dims": [],
 }
 
+_CHROMA = {key: value for key, value in FLUX.items() if key != "guidance_embed"} | {
+    "image_model": "chroma",
+    "in_channels": 64,
+    "out_channels": 64,
+    "in_dim": 64,
+    "out_dim": 64,
+    "hidden_dim": 64,
+    "n_layers": 1,
+}
+_LONGCAT = FLUX | {"guidance_embed": False, "vec_in_dim": None, "txt_ids_dims": [1, 2]}
+_FLUX2 = FLUX | {
+    "image_model": "flux2",
+    "in_channels": 128,
+    "out_channels": 128,
+    "patch_size": 1,
+    "axes_dim": [8, 8, 8, 8],
+    "theta": 2000,
+    "vec_in_dim": None,
+    "global_modulation": True,
+    "mlp_silu_act": True,
+    "qkv_bias": False,
+    "ops_bias": False,
+    "txt_ids_dims": [3],
+}
+
 
 def pooled(generator):
     # guidance 4, because the model multiplies it by 1000 in its own precision, and bfloat16 has 4000 but not 3500
@@ -32,5 +57,10 @@ def pooled(generator):
 
 TOYS = {
     "flux_dev": Toy(known.Flux, FLUX, 32, 4, extras=pooled),
+    "longcat": Toy(
+        known.LongCatImage, FLUX | {"guidance_embed": False, "vec_in_dim": None, "txt_ids_dims": [1, 2]}, 32, 4
+    ),
+    "chroma": Toy(known.Chroma, _CHROMA, 32, 4),
+    "flux2": Toy(known.Flux2, _FLUX2, 32, 4, patch=1, text_at=lambda text: (512 - text, 512)),
     "flux_schnell": Toy(known.FluxSchnell, FLUX | {"guidance_embed": False}, 32, 4, extras=pooled),
 }

@@ -9,7 +9,8 @@ class Toy:
     """base: ComfyUI's supported_models class; config: what its detection would have found, made tiny.
 
     width: channels of the text; streams: ((name, columns), ...); extras: (generator) -> further entries of
-    the conditioning's dict; text_first: where the text lies among the keys, None for cross-attention.
+    the conditioning's dict; text_at: (text length) -> (first text key, first image query), None for
+    cross-attention, "behind" where the text follows the image.
     calls: how many attention calls of one pass are text meeting image, found by reading the model.
     """
 
@@ -19,5 +20,5 @@ class Toy:
     calls: int
     streams: tuple = (("t5", 20),)
     extras: Any = field(default=lambda generator: {})
-    text_first: bool | None = True
+    text_at: Any = field(default=lambda text: (0, text))
     patch: int = 2

@@ -1,0 +1,15 @@
+"""Qwen-Image: double blocks, text first, rotary positions; 5-D latents of one frame.
+
+Reference images (Edit) follow the image's tokens. Checked with comfy/ldm/qwen_image/model.py of ComfyUI 0.30.0.
+"""
+
+import comfy.model_base as known
+
+from .joint import Joint
+
+QWEN_IMAGE = Joint(
+    title="Qwen-Image",
+    kinds=((known.QwenImage, "transformer"),),
+    parts=lambda network: [("block", network.transformer_blocks)],
+    patch=lambda network: network.patch_size,
+)

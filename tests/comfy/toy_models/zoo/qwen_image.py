@@ -1,0 +1,20 @@
+"""Qwen-Image."""
+
+import comfy.supported_models as known
+
+from .toy import Toy
+
+_QWEN_IMAGE = {
+    "image_model": "qwen_image",
+    "in_channels": 64,
+    "out_channels": 16,
+    "num_layers": 2,
+    "attention_head_dim": 32,
+    "num_attention_heads": 2,
+    "joint_attention_dim": 32,
+    "axes_dims_rope": (8, 12, 12),
+}
+
+TOYS = {
+    "qwen_image": Toy(known.QwenImage, _QWEN_IMAGE, 32, 2, (("qwen2.5", 20),)),
+}
