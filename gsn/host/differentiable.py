@@ -9,8 +9,8 @@ plain backward is then silently wrong. So inside `differentiable`:
   collect no gradients and none is kept alive by the graph.
 - The few other parameters and buffers (norms, embeddings, schedules) become ordinary tensors that share
   the same storage.
-- `a += b` makes a new tensor, as autograd and recomputation may need the old one, and ComfyUI takes its
-  differentiable rotary embedding.
+- `a += b` makes a new tensor, as autograd and recomputation may need the old one.
+- Rotary embeddings are computed by comfy-kitchen's own plain PyTorch code, not by its operators.
 
 Everything is undone on leaving, in every case.
 """
@@ -24,6 +24,7 @@ from typing import Any
 
 import comfy.model_management as mm
 import comfy.ops
+import comfy.quant_ops
 import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
@@ -55,6 +56,7 @@ def differentiable(model: Any, origin: str) -> Iterator[None]:
     ):
         try:
             changes.set(vars(mm), "in_training", True)
+            _differentiable_rope(changes)
             for module in (*model.diffusion_model.modules(), *_submodules(model.model_sampling)):
                 _prepare(module, changes)
             yield
@@ -83,16 +85,20 @@ class OutOfPlace(TorchFunctionMode):
     """`a += b` and its kin rebind `a` to a new tensor of the same values.
 
     Python calls `add_` for it, so a model that writes `a.add_(b)` for its effect on `a` would be misled: such
-    lines of ComfyUI's models work on views (`a[:n].mul_(b)`), which are left in place.
+    lines of ComfyUI's models work on parts (`a[:n].mul_(b)`), which are left in place.
     """
 
     _INSTEAD = {"add_": torch.add, "sub_": torch.sub, "mul_": torch.mul, "div_": torch.div}
 
     def __torch_function__(self, function: Any, types: Any, args: tuple = (), kwargs: dict | None = None) -> Any:
         instead = self._INSTEAD.get(getattr(function, "__name__", ""))
-        if instead is not None and torch.is_grad_enabled() and not args[0]._is_view():
+        if instead is not None and torch.is_grad_enabled() and not _is_part(args[0]):
             return instead(*args, **(kwargs or {})).to(args[0].dtype)
         return function(*args, **(kwargs or {}))
+
+
+def _is_part(tensor: Tensor) -> bool:
+    return tensor._is_view() and tensor._base is not None and tensor.numel() < tensor._base.numel()
 
 
 class _Changes:
@@ -112,6 +118,20 @@ class _Changes:
             else:
                 place[key] = before
         self._done.clear()
+
+
+def _differentiable_rope(changes: _Changes) -> None:
+    """comfy-kitchen's operators have no derivative; the functions behind them do."""
+    kitchen = getattr(comfy.quant_ops, "ck", None)
+    plain = getattr(getattr(getattr(kitchen, "backends", None), "eager", None), "rope", None)
+    for name in vars(plain) if plain is not None else ():
+        if "rope" in name and not name.startswith("_") and not name.endswith("_") and hasattr(kitchen, name):
+            changes.set(vars(kitchen), name, partial(_with_own_weights, getattr(plain, name)))
+
+
+def _with_own_weights(function: Callable, *args: Any, **kwargs: Any) -> Any:
+    """Norm weights come here straight from ComfyUI's fetch, and may be lent or inference tensors: copied, tiny."""
+    return function(*(a.clone() if isinstance(a, Tensor) and a.dim() == 1 else a for a in args), **kwargs)
 
 
 def _submodules(owner: Any) -> tuple[nn.Module, ...]:

@@ -13,4 +13,15 @@ NAMES = (
     "lumina2",
     "z_image",
     "qwen_image",
+    "auraflow",
+    "omnigen2",
+    "boogu",
+    "krea2",
+    "kandinsky5",
+    "hunyuan_image",
+    "ideogram4",
+    "lens",
+    "joyimage",
+    "cosmos_predict2",
 )
+EVEN_ONLY = ("kandinsky5", "joyimage")  # ComfyUI's own forward fails on odd latents

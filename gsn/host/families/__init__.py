@@ -5,14 +5,40 @@ from __future__ import annotations
 from typing import Any
 
 from ...plan import GsnError
+from .auraflow import AURAFLOW
+from .boogu import BOOGU
+from .cosmos import COSMOS
 from .family import Block, Family, Layer, Position, TextAttention
 from .flux import FLUX, FLUX2
+from .hunyuan_image import HUNYUAN_IMAGE
+from .ideogram4 import IDEOGRAM4
+from .kandinsky5 import KANDINSKY5
+from .krea2 import KREA2
+from .lens import JOYIMAGE, LENS
 from .lumina import LUMINA
+from .omnigen2 import OMNIGEN2
 from .qwen_image import QWEN_IMAGE
 from .sd3 import SD3
 from .unet import UNET
 
-FAMILIES: tuple[Family, ...] = (UNET, SD3, FLUX, FLUX2, LUMINA, QWEN_IMAGE)
+FAMILIES: tuple[Family, ...] = (
+    UNET,
+    SD3,
+    FLUX,
+    FLUX2,
+    LUMINA,
+    QWEN_IMAGE,
+    AURAFLOW,
+    BOOGU,
+    COSMOS,
+    HUNYUAN_IMAGE,
+    IDEOGRAM4,
+    KANDINSKY5,
+    KREA2,
+    JOYIMAGE,
+    LENS,
+    OMNIGEN2,
+)
 
 __all__ = ["FAMILIES", "Block", "Family", "Layer", "Position", "TextAttention", "family_of"]
 

@@ -25,9 +25,14 @@ def text_first(network: Any, queries: int, keys: int, text: int, image: int) -> 
     return (0, text) if queries == keys >= text + image else None
 
 
+def image_last(network: Any, queries: int, keys: int, text: int, image: int) -> tuple[int, int] | None:
+    """Text, then whatever the model puts between (more text, reference images), then the image."""
+    return (0, keys - image) if queries == keys >= text + image else None
+
+
 def image_first(network: Any, queries: int, keys: int, text: int, image: int) -> tuple[int, int] | None:
-    """The image, then the text (then padding, if any)."""
-    return (image, 0) if queries == keys >= text + image else None
+    """The image, then the text."""
+    return (image, 0) if queries == keys == text + image else None
 
 
 def cross(network: Any, queries: int, keys: int, text: int, image: int) -> tuple[int, int] | None:

@@ -178,6 +178,7 @@ def build_transformer(name, seed=0, dtype="fp32", normal_weights=False, compute_
     toy = TOYS[name]
     with torch.inference_mode(not normal_weights):
         config = toy.base(dict(toy.config))
+        config.unet_config |= toy.config  # some classes fill in the real sizes
         storage = DTYPES[dtype]
         config.set_inference_dtype(storage, None if storage == compute_dtype else compute_dtype)
         model = config.get_model({}, "", device="cpu")
@@ -204,6 +205,7 @@ def build_quantised(name, kind="fp8_scaled", seed=0):
     toy = TOYS[name]
     with torch.inference_mode():
         config = toy.base(dict(toy.config))
+        config.unet_config |= toy.config  # some classes fill in the real sizes
         config.quant_config = {"mixed_ops": True}
         config.set_inference_dtype(torch.float32, torch.float32)
         model = config.get_model({}, "", device="cpu")

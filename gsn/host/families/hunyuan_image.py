@@ -1,0 +1,17 @@
+"""HunyuanImage 2.1: double, then single blocks; text, glyph text (byT5), image.
+
+The token refiner of the text sees text alone and does not count. Checked with comfy/ldm/hunyuan_video/model.py,
+`forward_orig`, of ComfyUI 0.30.0.
+"""
+
+import comfy.model_base as known
+
+from .joint import Joint, image_last
+
+HUNYUAN_IMAGE = Joint(
+    title="HunyuanImage 2.1",
+    kinds=((known.HunyuanImage21, "transformer"),),
+    parts=lambda network: [("double", network.double_blocks), ("single", network.single_blocks)],
+    patch=lambda network: network.patch_size[-1],
+    where=image_last,
+)

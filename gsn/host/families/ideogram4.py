@@ -1,0 +1,15 @@
+"""Ideogram 4: one stream, text first; the latent's cells are its tokens.
+
+Checked with comfy/ldm/ideogram4/model.py, `_run_conditional`, of ComfyUI 0.30.0.
+"""
+
+import comfy.model_base as known
+
+from .joint import Joint
+
+IDEOGRAM4 = Joint(
+    title="Ideogram 4",
+    kinds=((known.Ideogram4, "transformer"),),
+    parts=lambda network: [("block", network.layers)],
+    patch=lambda network: 1,
+)

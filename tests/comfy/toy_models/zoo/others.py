@@ -1,0 +1,144 @@
+"""One toy of each of the remaining families."""
+
+import comfy.supported_models as known
+import torch
+
+from .toy import Toy
+
+
+def masked(generator):
+    """OmniGen 2 and Boogu count their tokens by the mask."""
+    return {"attention_mask": torch.ones(1, 20, dtype=torch.long)}
+
+
+def pooled(generator):
+    return {"pooled_output": torch.randn(1, 32, generator=generator)}
+
+
+_AURAFLOW = {"dim": 64, "n_layers": 3, "n_double_layers": 2, "n_heads": 2, "global_conddim": 64, "cond_seq_dim": 32}
+_OMNIGEN2 = {
+    "image_model": "omnigen2",
+    "hidden_size": 48,
+    "num_layers": 2,
+    "num_refiner_layers": 1,
+    "num_attention_heads": 4,
+    "num_kv_heads": 2,
+    "multiple_of": 16,
+    "axes_dim_rope": [4, 4, 4],
+    "text_feat_dim": 32,
+}
+_BOOGU = {key: value for key, value in _OMNIGEN2.items() if key != "text_feat_dim"} | {
+    "image_model": "boogu",
+    "num_double_stream_layers": 2,
+    "instruction_feat_dim": 32,
+}
+_KREA2 = {
+    "image_model": "krea2",
+    "features": 64,
+    "tdim": 32,
+    "txtdim": 16,
+    "heads": 4,
+    "kvheads": 2,
+    "multiplier": 2,
+    "layers": 2,
+    "channels": 16,
+    "patch": 2,
+    "txtlayers": 2,
+    "txtheads": 2,
+    "txtkvheads": 2,
+}
+_KANDINSKY5 = {
+    "image_model": "kandinsky5",
+    "in_text_dim": 32,
+    "in_text_dim2": 32,
+    "time_dim": 32,
+    "model_dim": 64,
+    "ff_dim": 128,
+    "visual_embed_dim": 64,
+    "num_text_blocks": 1,
+    "num_visual_blocks": 2,
+    "axes_dims": (8, 12, 12),
+    "rope_scale_factor": (1.0, 1.0, 1.0),
+}
+_HUNYUAN_IMAGE = {
+    "image_model": "hunyuan_video",
+    "in_channels": 64,
+    "out_channels": 64,
+    "patch_size": [1, 1],
+    "vec_in_dim": None,
+    "context_in_dim": 32,
+    "hidden_size": 64,
+    "mlp_ratio": 2.0,
+    "num_heads": 2,
+    "depth": 2,
+    "depth_single_blocks": 1,
+    "axes_dim": [16, 16],
+    "theta": 256,
+    "qkv_bias": True,
+    "guidance_embed": False,
+    "byt5": False,
+    "meanflow": False,
+    "use_cond_type_embedding": False,
+    "vision_in_dim": None,
+    "meanflow_sum": False,
+}
+_IDEOGRAM4 = {
+    "image_model": "ideogram4",
+    "num_layers": 2,
+    "num_attention_heads": 2,
+    "attention_head_dim": 32,
+    "intermediate_size": 64,
+    "adaln_dim": 32,
+    "llm_features_dim": 32,
+    "mrope_section": (6, 5, 5),
+}
+_LENS = {
+    "image_model": "lens",
+    "num_layers": 2,
+    "attention_head_dim": 32,
+    "num_attention_heads": 2,
+    "enc_hidden_dim": 16,
+    "axes_dims_rope": (8, 12, 12),
+    "selected_layer_index": (0, 1),
+}
+_JOYIMAGE = {
+    "image_model": "joyimage",
+    "hidden_size": 64,
+    "num_attention_heads": 2,
+    "text_dim": 32,
+    "num_layers": 2,
+    "rope_dim_list": [8, 12, 12],
+}
+_COSMOS = {
+    "image_model": "cosmos_predict2",
+    "max_img_h": 240,
+    "max_img_w": 240,
+    "max_frames": 128,
+    "in_channels": 16,
+    "out_channels": 16,
+    "patch_spatial": 2,
+    "patch_temporal": 1,
+    "model_channels": 64,
+    "num_blocks": 2,
+    "num_heads": 2,
+    "crossattn_emb_channels": 32,
+    "pos_emb_cls": "rope3d",
+    "pos_emb_learnable": True,
+    "use_adaln_lora": True,
+    "adaln_lora_dim": 16,
+    "rope_h_extrapolation_ratio": 4.0,
+    "rope_w_extrapolation_ratio": 4.0,
+}
+
+TOYS = {
+    "auraflow": Toy(known.AuraFlow, _AURAFLOW, 32, 3, text_at=lambda text: (8, 8 + text)),
+    "omnigen2": Toy(known.Omnigen2, _OMNIGEN2, 32, 2, (("qwen2.5", 20),), masked),
+    "boogu": Toy(known.Boogu, _BOOGU, 32, 4, (("qwen3", 20),), masked),
+    "krea2": Toy(known.Krea2, _KREA2, 32, 2, (("qwen3", 20),)),
+    "kandinsky5": Toy(known.Kandinsky5Image, _KANDINSKY5, 32, 2, (("qwen2.5", 20),), pooled, None),
+    "hunyuan_image": Toy(known.HunyuanImage21, _HUNYUAN_IMAGE, 32, 3, (("qwen2.5", 20),), patch=1),
+    "ideogram4": Toy(known.Ideogram4, _IDEOGRAM4, 32, 2, (("qwen3", 20),), patch=1),
+    "lens": Toy(known.Lens, _LENS, 32, 2, (("gpt-oss", 20),), text_at="behind", patch=1),
+    "joyimage": Toy(known.JoyImage, _JOYIMAGE, 32, 2, (("qwen3", 20),), text_at="behind"),
+    "cosmos_predict2": Toy(known.CosmosT2IPredict2, _COSMOS, 32, 2, text_at=None),
+}
