@@ -18,6 +18,7 @@ from .lens import JOYIMAGE, LENS
 from .lumina import LUMINA
 from .omnigen2 import OMNIGEN2
 from .qwen_image import QWEN_IMAGE
+from .refused import refusal
 from .sd3 import SD3
 from .unet import UNET
 
@@ -48,6 +49,12 @@ def family_of(model: Any, origin: str) -> Family:
     for family in FAMILIES:
         if family.preset_name(model) is not None:
             return family
-    known = "; ".join(family.title for family in FAMILIES)
-    kind = type(getattr(model, "model_config", model)).__name__
-    raise GsnError(f"{origin}: models of kind '{kind}' are not supported yet. Supported: {known}.")
+    kind = type(model).__name__
+    reason = refusal(model)
+    if reason is not None:
+        raise GsnError(f"{origin}: models of kind '{kind}' are not supported: {reason}. Supported: {_known()}.")
+    raise GsnError(f"{origin}: models of kind '{kind}' are not supported yet. Supported: {_known()}.")
+
+
+def _known() -> str:
+    return "; ".join(family.title for family in FAMILIES)

@@ -31,7 +31,7 @@ def _behind_filling(network: Any, queries: int, keys: int, text: int, image: int
 
 FLUX = Joint(
     title="Flux.1, Chroma, LongCat-Image",
-    kinds=((known.Flux, "flux"), (known.Chroma, "flux"), (known.LongCatImage, "flux")),
+    kinds=((known.Flux, "flux"), (known.Chroma, "flux"), (known.ChromaRadiance, "flux"), (known.LongCatImage, "flux")),
     parts=_parts,
     patch=_patch,
 )

@@ -1,4 +1,5 @@
-"""Qwen-Image: double blocks, text first, rotary positions; 5-D latents of one frame.
+"""Qwen-Image and Mage-Flow: double blocks, text first, rotary positions; 5-D latents of one frame
+(Mage-Flow: ordinary ones, whose cells are its tokens).
 
 Reference images (Edit) follow the image's tokens. Checked with comfy/ldm/qwen_image/model.py of ComfyUI 0.30.0.
 """
@@ -8,8 +9,8 @@ import comfy.model_base as known
 from .joint import Joint
 
 QWEN_IMAGE = Joint(
-    title="Qwen-Image",
-    kinds=((known.QwenImage, "transformer"),),
+    title="Qwen-Image, Mage-Flow",
+    kinds=((known.QwenImage, "transformer"), (known.MageFlow, "transformer")),
     parts=lambda network: [("block", network.transformer_blocks)],
     patch=lambda network: network.patch_size,
 )

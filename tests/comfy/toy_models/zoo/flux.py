@@ -33,6 +33,21 @@ _CHROMA = {key: value for key, value in FLUX.items() if key != "guidance_embed"}
     "hidden_dim": 64,
     "n_layers": 1,
 }
+_RADIANCE = _CHROMA | {
+    "image_model": "chroma_radiance",
+    "in_channels": 3,
+    "out_channels": 3,
+    "patch_size": 16,
+    "nerf_hidden_size": 8,
+    "nerf_mlp_ratio": 2,
+    "nerf_depth": 1,
+    "nerf_max_freqs": 2,
+    "nerf_tile_size": 512,
+    "nerf_final_head_type": "linear",
+    "nerf_embedder_dtype": torch.float32,
+    "use_x0": False,
+    "use_sequential_txt_ids": False,
+}
 _LONGCAT = FLUX | {"guidance_embed": False, "vec_in_dim": None, "txt_ids_dims": [1, 2]}
 _FLUX2 = FLUX | {
     "image_model": "flux2",
@@ -61,6 +76,7 @@ TOYS = {
         known.LongCatImage, FLUX | {"guidance_embed": False, "vec_in_dim": None, "txt_ids_dims": [1, 2]}, 32, 4
     ),
     "chroma": Toy(known.Chroma, _CHROMA, 32, 4),
+    "chroma_radiance": Toy(known.ChromaRadiance, _RADIANCE, 32, 4, patch=16),
     "flux2": Toy(known.Flux2, _FLUX2, 32, 4, patch=1, text_at=lambda text: (512 - text, 512)),
     "flux_schnell": Toy(known.FluxSchnell, FLUX | {"guidance_embed": False}, 32, 4, extras=pooled),
 }

@@ -1,4 +1,4 @@
-"""Qwen-Image."""
+"""Qwen-Image and Mage-Flow."""
 
 import comfy.supported_models as known
 
@@ -14,7 +14,13 @@ _QWEN_IMAGE = {
     "joint_attention_dim": 32,
     "axes_dims_rope": (8, 12, 12),
 }
+_MAGE_FLOW = _QWEN_IMAGE | {
+    "image_model": "mage_flow",
+    "in_channels": 128,
+    "out_channels": 128,
+}
 
 TOYS = {
+    "mage_flow": Toy(known.MageFlow, _MAGE_FLOW, 32, 2, (("qwen3", 20),), patch=1),
     "qwen_image": Toy(known.QwenImage, _QWEN_IMAGE, 32, 2, (("qwen2.5", 20),)),
 }

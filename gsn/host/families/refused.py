@@ -1,0 +1,39 @@
+"""Models that are known and not carried, each with the reason that the user is told."""
+
+from __future__ import annotations
+
+import comfy.model_base as known
+
+_VIDEO = "it makes video, and this pack works on still pictures"
+_NO_ADDRESS = "its attention calls do not say which model call they belong to, so their maps cannot be read"
+_NO_TEXT = "it does not draw from a prompt"
+_UPSCALER = "it refines or enlarges a picture whose content is already decided"
+_AUDIO = "it makes sound"
+_THREE_D = "it makes 3-D shapes"
+
+REASONS: dict[str, tuple[str, ...]] = {
+    _VIDEO: (
+        "SVD_img2vid", "SV3D_u", "SV3D_p", "SeedVR2", "GenmoMochi", "LTXV", "LTXAV", "HunyuanVideo",
+        "HunyuanVideoI2V", "HunyuanVideoSkyreelsI2V", "HunyuanVideo15", "HunyuanVideo15_SR_Distilled", "CosmosVideo",
+        "WAN21", "WAN21_CausalAR", "WAN21_Vace", "WAN21_Camera", "WAN21_HuMo", "WAN22_Animate", "WAN22_S2V", "WAN22",
+        "WAN21_FlowRVS", "WAN21_SCAIL", "WAN21_SCAIL2", "WAN22_WanDancer", "MiniMaxH3", "Kandinsky5", "CogVideoX",
+    ),
+    _NO_ADDRESS: ("PixArt", "HunyuanDiT", "ErnieImage"),
+    "its experts run where no gradient is kept, so the gradient would be wrong": ("HiDream",),
+    "its text and picture are one stream of a language model whose columns are not known here": ("HiDreamO1",),
+    "it was not tried here": ("PixelDiTT2I", "PiD", "ZImagePixelSpace"),
+    "its text passes through an adapter whose columns are not proven here": ("Anima",),
+    "it draws in two stages with its own text layout": ("StableCascade_C", "StableCascade_B"),
+    _NO_TEXT: ("Stable_Zero123", "Lotus", "SD21UNCLIP", "RT_DETR_v4", "DepthAnything3", "SAM3"),
+    _UPSCALER: ("SDXLRefiner", "SD_X4Upscaler", "HunyuanImage21Refiner"),
+    _AUDIO: ("StableAudio1", "StableAudio3", "ACEStep", "ACEStep15"),
+    _THREE_D: ("Hunyuan3Dv2", "Hunyuan3Dv2_1", "TripoSplat"),
+}  # fmt: skip
+
+
+def refusal(model: object) -> str | None:
+    """Why a model of this very class is not carried; None where nothing is known of it."""
+    name = type(model).__name__
+    if type(model) is known.CosmosPredict2:
+        return _VIDEO  # its image-to-video form; the other one is a family
+    return next((reason for reason, names in REASONS.items() if name in names), None)
