@@ -38,7 +38,7 @@ def _placed(block: Block, position: Position, is_last: bool) -> Any:
     inner = block.module.forward
 
     def run(*args: Any, **kwargs: Any) -> Any:
-        position.key = block.key
+        position.enter(block.key)
         return inner(*args, **kwargs)
 
     def rerun(*args: Any, **kwargs: Any) -> Any:

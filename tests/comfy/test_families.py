@@ -14,7 +14,7 @@ from .zoo_names import EVEN_ONLY, NAMES
 
 def graph(name, patch=None, chunks=1, subjects=True, ordinary=False, batch=2, **loader):
     """A batch of 13 x 19 latents (104 x 152 pixels), where the model takes odd sizes at all."""
-    width, height = (160, 96) if name in EVEN_ONLY else (152, 104)
+    width, height = (176, 96) if name in EVEN_ONLY else (152, 104)
     nodes = {
         "1": {"class_type": "ToyTransformer", "inputs": {"name": name, "ordinary": ordinary, **loader}},
         "2": {"class_type": "ToyText", "inputs": {"name": name, "seed": 1, "chunks": chunks, "subjects": subjects}},
@@ -112,6 +112,9 @@ def naive(comfy, toy, run, step):
 
     from comfy.ldm.modules.attention import attention_pytorch as comfy_attention
 
+    rope = comfy.pack("gsn.host.differentiable")
+    changes = rope._Changes()
+    rope._differentiable_rope(changes)
     x = step.x.detach().clone()
     grid = [-(-n // toy.patch) for n in x.shape[-2:]]
     image = grid[0] * grid[1]
@@ -134,6 +137,7 @@ def naive(comfy, toy, run, step):
             (gradient,) = torch.autograd.grad(objective(maps), leaf)
             return maps.detach(), gradient
     finally:
+        changes.undo()
         mm.in_training = before
 
 

@@ -1,4 +1,4 @@
-"""Cosmos-Predict2 text to image: cross-attention from the image to the text in every block.
+"""Cosmos-Predict2 text to image: cross-attention from the image to the text in every block, after self-attention.
 
 Checked with comfy/ldm/cosmos/predict2.py of ComfyUI 0.30.0.
 """
@@ -21,4 +21,5 @@ COSMOS = _Cosmos(
     parts=lambda network: [("block", network.blocks)],
     patch=lambda network: network.patch_spatial,
     where=cross,
+    call=1,
 )

@@ -35,12 +35,16 @@ class Block:
 class Position:
     """Where in the model the pass is.
 
-    key: address of the block that is running; recompute: keep nothing of a block but what goes in, and run it
-    a second time in backward (the same gradient, less memory, more time).
+    key: address of the block that is running; calls: its attention calls so far; recompute: keep nothing of a
+    block but what goes in, and run it a second time in backward (the same gradient, less memory, more time).
     """
 
     key: tuple = ()
+    calls: int = 0
     recompute: bool = False
+
+    def enter(self, key: tuple) -> None:
+        self.key, self.calls = key, 0
 
 
 @dataclass(frozen=True)

@@ -46,7 +46,8 @@ class Joint:
     parts: the network -> (part name, its blocks in order); patch: latent cells per token and side.
     where: (network, query count, key count, text length, image tokens) -> (first text key, first image query),
     or None for a call that is not text meeting image. given: the encoder's text length -> the conditioning's,
-    where the model's `extra_conds` pads it.
+    where the model's `extra_conds` pads it. call: which attention call of a block it is, for those that cannot
+    be told apart by their lengths.
     """
 
     title: str
@@ -55,6 +56,7 @@ class Joint:
     patch: Callable[[Any], int]
     where: Where = text_first
     given: Callable[[int], int] = int
+    call: int | None = None
 
     def preset_name(self, model: Any) -> str | None:
         return next((name for kind, name in self.kinds if type(model) is kind), None)
@@ -75,11 +77,11 @@ class Joint:
             # here, because only now are the picture's size and the text's length known
             network = executor.class_obj.diffusion_model
             patch = self.patch(network)
-            position.key = ()
+            position.enter(())
             grid = (-(-x.shape[-2] // patch), -(-x.shape[-1] // patch))
             options = dict(transformer_options or {})
             inner = options.get("optimized_attention_override")
-            watch = _Watch(partial(self.where, network), sink, position, text, grid, inner)
+            watch = _Watch(partial(self.where, network), sink, position, text, grid, self.call, inner)
             options["optimized_attention_override"] = watch
             return executor(x, t, c_concat, c_crossattn, control, options, **kwargs)
 
@@ -95,13 +97,16 @@ class _Watch:
     position: Position
     text: int
     grid: tuple[int, int]
+    call: int | None
     inner: Callable | None
 
     def __call__(self, function: Callable, q: Tensor, k: Tensor, v: Tensor, heads: int, *args: Any, **kwargs: Any):
         by_heads = kwargs.get("skip_reshape", False)
         axis = 2 if by_heads else 1
         image = self.grid[0] * self.grid[1]
-        found = self.where(q.shape[axis], k.shape[axis], self.text, image) if self.position.key else None
+        mine = bool(self.position.key) and self.call in (None, self.position.calls)
+        self.position.calls += 1
+        found = self.where(q.shape[axis], k.shape[axis], self.text, image) if mine else None
         if found is not None:
             text, first = found
             mask = kwargs.get("mask", args[0] if args else None)

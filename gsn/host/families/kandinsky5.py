@@ -1,4 +1,5 @@
-"""Kandinsky 5 Image: cross-attention from the image to the text in every visual block.
+"""Kandinsky 5 Image: cross-attention from the image to the text in every visual block, after
+self-attention.
 
 Checked with comfy/ldm/kandinsky5/model.py of ComfyUI 0.30.0.
 """
@@ -13,4 +14,5 @@ KANDINSKY5 = Joint(
     parts=lambda network: [("block", network.visual_transformer_blocks)],
     patch=lambda network: network.patch_size[-1],
     where=cross,
+    call=1,
 )

@@ -88,7 +88,7 @@ class ToyText(io.ComfyNode):
             for label, column in (("cat", 3), ("dog", 6))
         )
         found = values.Subjects("a cat and a dog", items if subjects else (), tuple(streams))
-        options = {**toy.extras(generator), values.SUBJECTS_KEY: found}
+        options = {**toy.extras(generator, offset), values.SUBJECTS_KEY: found}
         return io.NodeOutput([[torch.randn(1, offset, toy.width, generator=generator), options]])
 
 

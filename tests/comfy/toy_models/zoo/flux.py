@@ -65,9 +65,13 @@ _FLUX2 = FLUX | {
 }
 
 
-def pooled(generator):
-    # guidance 4, because the model multiplies it by 1000 in its own precision, and bfloat16 has 4000 but not 3500
-    return {"pooled_output": torch.randn(1, 32, generator=generator), "guidance": 4.0}
+def guided(generator, columns):
+    # 4, because the model multiplies it by 1000 in its own precision, and bfloat16 has 4000 but not 3500
+    return {"guidance": 4.0}
+
+
+def pooled(generator, columns):
+    return {"pooled_output": torch.randn(1, 32, generator=generator), **guided(generator, columns)}
 
 
 TOYS = {
@@ -77,6 +81,6 @@ TOYS = {
     ),
     "chroma": Toy(known.Chroma, _CHROMA, 32, 4),
     "chroma_radiance": Toy(known.ChromaRadiance, _RADIANCE, 32, 4, patch=16),
-    "flux2": Toy(known.Flux2, _FLUX2, 32, 4, patch=1, text_at=lambda text: (512 - text, 512)),
+    "flux2": Toy(known.Flux2, _FLUX2, 32, 4, extras=guided, patch=1, text_at=lambda text: (512 - text, 512)),
     "flux_schnell": Toy(known.FluxSchnell, FLUX | {"guidance_embed": False}, 32, 4, extras=pooled),
 }

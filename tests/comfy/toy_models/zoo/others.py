@@ -6,12 +6,12 @@ import torch
 from .toy import Toy
 
 
-def masked(generator):
+def masked(generator, columns):
     """OmniGen 2 and Boogu count their tokens by the mask."""
-    return {"attention_mask": torch.ones(1, 20, dtype=torch.long)}
+    return {"attention_mask": torch.ones(1, columns, dtype=torch.long)}
 
 
-def pooled(generator):
+def pooled(generator, columns):
     return {"pooled_output": torch.randn(1, 32, generator=generator)}
 
 
@@ -134,7 +134,7 @@ TOYS = {
     "auraflow": Toy(known.AuraFlow, _AURAFLOW, 32, 3, text_at=lambda text: (8, 8 + text)),
     "omnigen2": Toy(known.Omnigen2, _OMNIGEN2, 32, 2, (("qwen2.5", 20),), masked),
     "boogu": Toy(known.Boogu, _BOOGU, 32, 4, (("qwen3", 20),), masked),
-    "krea2": Toy(known.Krea2, _KREA2, 32, 2, (("qwen3", 20),)),
+    "krea2": Toy(known.Krea2, _KREA2, 32, 2, (("qwen3", 20),), neutral_scale=0.0),
     "kandinsky5": Toy(known.Kandinsky5Image, _KANDINSKY5, 32, 2, (("qwen2.5", 20),), pooled, None),
     "hunyuan_image": Toy(known.HunyuanImage21, _HUNYUAN_IMAGE, 32, 3, (("qwen2.5", 20),), patch=1),
     "ideogram4": Toy(known.Ideogram4, _IDEOGRAM4, 32, 2, (("qwen3", 20),), patch=1),

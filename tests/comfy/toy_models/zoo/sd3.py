@@ -21,7 +21,7 @@ _MMDIT = {
 _SD35_MEDIUM = _MMDIT | {"qk_norm": "rms", "x_block_self_attn_layers": [0, 1]}
 
 
-def pooled(generator):
+def pooled(generator, columns):
     return {"pooled_output": torch.randn(1, 128, generator=generator)}
 
 
