@@ -13,7 +13,7 @@ from .server import Server, ServerError
 
 def parser():
     top = argparse.ArgumentParser(prog="dev.py", description=__doc__)
-    commands = top.add_subparsers(dest="command", required=True, metavar="demo|test|serve|bench|train")
+    commands = top.add_subparsers(dest="command", required=True, metavar="demo|test|serve|bench|support|train")
 
     def command(name, help, run):
         sub = commands.add_parser(name, help=help, description=help)
@@ -37,6 +37,7 @@ def parser():
     serve.add_argument("--port", type=int, default=8188)
 
     command("bench", "measurements against named peers (arguments: benchmarks/run.py --help)", run_script)
+    command("support", "run the tests of all model families and write docs/support.md", run_support)
     command("train", "make the demo models again (arguments: training/run.py --help)", run_script)
     return top
 
@@ -104,6 +105,10 @@ def run_serve(args):
         except KeyboardInterrupt:
             log("Stopping ComfyUI.")
     return 0
+
+
+def run_support(args):
+    return in_venv(prepare(args.comfyui, ("test",)), "-m", "devtools.support")
 
 
 SCRIPTS = {"bench": ("benchmarks/run.py", ("test",)), "train": ("training/run.py", ())}

@@ -13,7 +13,7 @@ import torch
 ENCODERS = {
     "z_image": ("z_image", "ZImageTokenizer", "ZImageTEModel", "qwen3_4b", 0),
     "qwen_image": ("qwen_image", "QwenImageTokenizer", "QwenImageTEModel", "qwen25_7b", 0),
-    "klein": ("flux", "KleinTokenizer", "Flux2TEModel", "qwen3_4b", 3),
+    "flux2": ("flux", "KleinTokenizer", "Flux2TEModel", "qwen3_4b", 3),
     "omnigen2": ("omnigen2", "Omnigen2Tokenizer", "Omnigen2Model", "qwen25_3b", 0),
     "kandinsky5": ("kandinsky5", "Kandinsky5TokenizerImage", "Kandinsky5TEModel", "qwen25_7b", 0),
     "hunyuan_image": ("hunyuan_image", "HunyuanImageTokenizer", "HunyuanImageTEModel", "qwen25_7b", 0),
