@@ -263,7 +263,7 @@ def small_weights(module) -> None:
         else:
             p.data.zero_()
     for one in module.modules():
-        if isinstance(one, (torch.nn.GroupNorm, torch.nn.LayerNorm)):
+        if isinstance(one, (torch.nn.GroupNorm, torch.nn.LayerNorm)) and one.weight is not None:
             one.weight.data.fill_(1)
 
 

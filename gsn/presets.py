@@ -45,6 +45,8 @@ MODEL_PRESETS: dict[str, ModelPreset] = {
     "sd3": ModelPreset(0.9741, _FLOW_SIGMAS, None, "words", "paper, SD 3 medium"),
     "flux": ModelPreset(0.9741, _FLOW_SIGMAS, None, "words", _FLOW_SOURCE, "double"),
     "transformer": ModelPreset(0.9741, _FLOW_SIGMAS, None, "words", _FLOW_SOURCE),
+    # Cosmos-Predict2 counts noise as sigma / (1 - sigma) of the others.
+    "cosmos": ModelPreset(37.6, (80.0, 3.0), None, "words", _FLOW_SOURCE),
     "demo": ModelPreset(2.863, _SD1_SIGMAS, 1.0, "words", "measured: demo/README.md"),
 }
 

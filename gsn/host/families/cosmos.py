@@ -17,7 +17,7 @@ class _Cosmos(Joint):
 
 COSMOS = _Cosmos(
     title="Cosmos-Predict2 (text to image)",
-    kinds=((known.CosmosPredict2, "transformer"),),
+    kinds=((known.CosmosPredict2, "cosmos"),),
     parts=lambda network: [("block", network.blocks)],
     patch=lambda network: network.patch_spatial,
     where=cross,
