@@ -184,7 +184,7 @@ def build_transformer(name, seed=0, dtype="fp32", normal_weights=False, compute_
         model = config.get_model({}, "", device="cpu")
         network = fill(model.diffusion_model, seed)
         for scale in (p for name, p in network.named_parameters() if name.endswith("scale")):
-            scale += toy.neutral_scale - 1
+            scale.copy_(scale.float() + toy.neutral_scale - 1)
         for buffer in (b for name, b in network.named_buffers() if name.endswith("pos_embed")):
             buffer.copy_(torch.randn(buffer.shape, generator=torch.Generator().manual_seed(seed)))
         return comfy.model_patcher.CoreModelPatcher(
