@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
+import ctypes
 import math
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any
 
 import comfy.model_management as mm
@@ -22,11 +28,31 @@ def needed(preset: ModelPreset, model: Any, shape: Any, recompute: bool) -> int:
     return int(1000 * values * cells * mm.dtype_size(model.get_dtype_inference()))
 
 
-def has_to_recompute(choice: str, preset: ModelPreset, model: Any, shape: Any, device: Any) -> bool:
-    """choice: "fast" keeps everything, "low" recomputes; "auto" recomputes where the estimate says it must."""
-    if choice != "auto":
-        return choice == "low"
-    return needed(preset, model, shape, recompute=False) * _MARGIN > mm.get_free_memory(device)
+@dataclass(frozen=True)
+class Way:
+    """How a gradient pass is run; the result is the same."""
+
+    recompute: bool  # keep only what goes into each block, and run it again in backward
+    one_by_one: bool  # one image of the batch after another
+
+
+def way_to_fit(choice: str, preset: ModelPreset, model: Any, shape: Any, device: Any) -> Way:
+    """The fastest way whose estimate fits into what is free, or the leanest.
+
+    choice: "fast" never recomputes, "low" always does, "auto" as it has to. Images one by one cost next to nothing,
+    so that comes first.
+    """
+    free = mm.get_free_memory(device)
+    ways = [
+        Way(recompute, one_by_one)
+        for recompute in {"fast": (False,), "low": (True,)}.get(choice, (False, True))
+        for one_by_one in ((False, True) if shape[0] > 1 else (False,))
+    ]
+    for way in ways:
+        images = (1, *shape[1:]) if way.one_by_one else shape
+        if needed(preset, model, images, way.recompute) * _MARGIN <= free:
+            return way
+    return ways[-1]
 
 
 class EstimateWrapper:
@@ -44,6 +70,32 @@ class EstimateWrapper:
             plain = model.memory_required(shape)
             shape[0] = math.ceil(shape[0] * max(1.0, wanted / max(plain, 1)))
         return executor(model, shape, conds, *args, **kwargs)
+
+
+# mallopt's parameters, and the values that glibc itself works up to in a process that frees large blocks.
+_MALLOPT = {-3: 32 * 2**20, -1: 64 * 2**20}  # M_MMAP_THRESHOLD, M_TRIM_THRESHOLD
+_OWN_SETTINGS = ("MALLOC_MMAP_THRESHOLD_", "MALLOC_TRIM_THRESHOLD_", "GLIBC_TUNABLES")
+
+
+@contextmanager
+def kept_pages(device: Any) -> Iterator[None]:
+    """While inside, glibc keeps the blocks that are freed, for the next iteration; on leaving it gives all back.
+
+    Otherwise every iteration gets its gigabytes from the system again, zeroed page by page: a quarter of the time of
+    a pass on the processor. Does nothing elsewhere, and where somebody has set the allocator up himself.
+    """
+    libc = ctypes.CDLL(None) if sys.platform == "linux" and device.type == "cpu" else None
+    if not hasattr(libc, "mallopt") or any(name in os.environ for name in _OWN_SETTINGS):
+        yield
+        return
+    for parameter in _MALLOPT:
+        libc.mallopt(parameter, 2**31 - 1)
+    try:
+        yield
+    finally:
+        for parameter, usual in _MALLOPT.items():
+            libc.mallopt(parameter, usual)
+        libc.malloc_trim(0)
 
 
 def is_out_of_memory(error: BaseException) -> bool:

@@ -226,10 +226,12 @@ class _Run:
         def progress(done: int, maps: Tensor | None) -> None:
             bar.update_absolute(done, preview=preview_of(maps))
 
+        way = memory.way_to_fit(self.memory, self.preset, step.model, step.x.shape, step.x.device)
         with ExitStack() as stack:
+            stack.enter_context(memory.kept_pages(step.x.device))
             stack.enter_context(differentiable(step.model, action.origin))
             position = stack.enter_context(
-                walking(self.reading.family.blocks(step.model), self.reading.layers[-1].key, self._recompute(step))
+                walking(self.reading.family.blocks(step.model), self.reading.layers[-1].key, way.recompute)
             )
 
             def release() -> None:
@@ -248,6 +250,7 @@ class _Run:
                 check=mm.throw_exception_if_processing_interrupted,
                 out_of_memory=memory.is_out_of_memory,
                 release=release,
+                one_by_one=way.one_by_one,
                 loss_scale=2.0**16 if step.model.get_dtype_inference() == torch.float16 else 1.0,
             )
             forwards = tuple(
@@ -259,9 +262,6 @@ class _Run:
                 return torch.zeros_like(step.x)
             z = action.intervention.apply(z0, forwards, context)
             return (z - z0) / step.scale
-
-    def _recompute(self, step: OpenedStep) -> bool:
-        return memory.has_to_recompute(self.memory, self.preset, step.model, step.x.shape, step.x.device)
 
     def _active(self, sigma: float) -> list[tuple[dict, Subjects]]:
         """Entries whose timestep range covers this noise level (ComfyUI's own comparison)."""

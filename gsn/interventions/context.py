@@ -47,6 +47,7 @@ class Context:
     computes in float16, whose gradients underflow. Halved (and kept) when a gradient overflows.
     progress(done, maps): called after each evaluation with maps [B, S, h, w] or None.
     check(): raises when the user has cancelled.
+    one_by_one: images are evaluated one at a time.
     out_of_memory(error), release(): the host's test for, and remedy of, exhausted memory. After the first
     such error images are evaluated one at a time; a second one is raised.
     """
@@ -63,6 +64,7 @@ class Context:
     release: Callable[[], None] = lambda: None
     keep_maps: bool = True
     one_by_one: bool = False
+    spared: bool = False  # memory ran out before, and was released
     began: float = field(default_factory=time.perf_counter)
 
     def evaluate(self, latent: Tensor, forwards: tuple[Forward, ...], grad: bool = True) -> Gradient:
@@ -75,16 +77,20 @@ class Context:
             self.loss_scale = max(1.0, self.loss_scale / 2)
 
     def _with_memory(self, latent: Tensor, forwards: tuple[Forward, ...], grad: bool) -> Gradient:
+        try:
+            return self._by_images(latent, forwards, grad)
+        except Exception as error:
+            if self.spared or not self.out_of_memory(error):
+                raise
+        # outside the except block: its traceback held the graph that is to be freed
+        self.release()
+        self.spared = self.one_by_one = True
+        self.trace.notes.append(f"out of memory at {self.step}: went on one image at a time")
+        return self._by_images(latent, forwards, grad)
+
+    def _by_images(self, latent: Tensor, forwards: tuple[Forward, ...], grad: bool) -> Gradient:
         if not self.one_by_one:
-            try:
-                return self._evaluate(latent, forwards, grad, slice(0, latent.shape[0]))
-            except Exception as error:
-                if not self.out_of_memory(error):
-                    raise
-            # outside the except block: its traceback held the graph that is to be freed
-            self.release()
-            self.one_by_one = True
-            self.trace.notes.append(f"out of memory at {self.step}: went on one image at a time")
+            return self._evaluate(latent, forwards, grad, slice(0, latent.shape[0]))
         images = [self._evaluate(latent[i : i + 1], forwards, grad, slice(i, i + 1)) for i in range(len(latent))]
         return Gradient(
             loss=torch.cat([image.loss for image in images]),

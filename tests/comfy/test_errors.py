@@ -81,19 +81,22 @@ def test_a_sampler_that_is_not_a_ksampler(comfy):
         guider.sample(torch.zeros(1, 4, 8, 8), torch.zeros(1, 4, 8, 8), Other(), torch.tensor([5.0, 1.0, 0.0]))
 
 
-def test_interrupt_ends_within_an_iteration_and_leaves_nothing(comfy):
+def test_interrupt_ends_within_an_iteration_and_leaves_nothing(comfy, monkeypatch):
     plain = samples(comfy.run(graph(), ["out"]))
+    forward, evaluations = comfy.pack("gsn.host.forward").EntryForward, []
+    call = forward.__call__
+
+    def interrupted(*args):
+        evaluations.append(1)
+        if len(evaluations) == 3:
+            comfy.interrupt()
+        return call(*args)
+
     session = comfy.session()
-    seen = []
-
-    def on_message(event, data):
-        if event == "progress" and data["max"] == 41:
-            seen.append(data["value"])
-            if data["value"] == 3:
-                comfy.interrupt()
-
-    result = session.run(graph([refine(iterations=40)]), ["out"], on_message)
-    assert not result.ok and max(seen) == 3
+    with monkeypatch.context() as patch:
+        patch.setattr(forward, "__call__", interrupted)
+        result = session.run(graph([refine(iterations=40)]), ["out"])
+    assert result.error_type == "interrupted" and len(evaluations) == 3
     assert torch.equal(samples(session.run(graph(), ["out"])), plain)
 
 

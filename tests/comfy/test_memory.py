@@ -42,18 +42,76 @@ def test_low_keeps_less(comfy, monkeypatch, name):
     assert kept["low"] < 0.7 * kept["fast"]
 
 
-def test_auto_recomputes_where_the_estimate_exceeds_what_is_free(comfy, monkeypatch):
+def test_the_way_follows_what_is_free(comfy, monkeypatch):
     import comfy.model_management as mm
 
     memory, presets = comfy.pack("gsn.host.memory"), comfy.pack("gsn.presets")
-    model = comfy.model("sd15").model
-    arguments = ("auto", presets.MODEL_PRESETS["sd1"], model, (1, 4, 64, 64), torch.device("cpu"))
-    needed = memory.needed(*arguments[1:4], recompute=False)
-    monkeypatch.setattr(mm, "get_free_memory", lambda device: needed * 2)
-    assert not memory.has_to_recompute(*arguments)
-    monkeypatch.setattr(mm, "get_free_memory", lambda device: needed)
-    assert memory.has_to_recompute(*arguments)
-    assert not memory.has_to_recompute("fast", *arguments[1:])
+    model, preset, shape = comfy.model("sd15").model, presets.MODEL_PRESETS["sd1"], (4, 4, 64, 64)
+    whole, one, lean = (
+        1.2 * memory.needed(preset, model, (images, *shape[1:]), recompute)
+        for images, recompute in ((4, False), (1, False), (1, True))
+    )
+
+    def way(choice, free, images=shape):
+        monkeypatch.setattr(mm, "get_free_memory", lambda device: free)
+        found = memory.way_to_fit(choice, preset, model, images, torch.device("cpu"))
+        return found.recompute, found.one_by_one
+
+    assert way("auto", whole) == (False, False)
+    assert way("auto", one) == (False, True)
+    assert way("auto", lean) == way("auto", 0) == (True, True)
+    assert way("auto", lean, (1, *shape[1:])) == (True, False)
+    assert way("fast", 0) == (False, True)
+    assert way("low", whole) == (True, False)
+
+
+def test_a_batch_that_does_not_fit_gives_the_same_picture_image_by_image(comfy, monkeypatch):
+    together = samples(comfy.run(graph([refine()]), ["out"]))
+    memory, forward = comfy.pack("gsn.host.memory"), comfy.pack("gsn.host.forward").EntryForward
+    rows, call = [], forward.__call__
+
+    def noted(self, latent, images):
+        rows.append(latent.shape[0])
+        return call(self, latent, images)
+
+    monkeypatch.setattr(forward, "__call__", noted)
+    needed = memory.needed
+    monkeypatch.setattr(memory, "needed", lambda *args: 10**15 if args[2][0] > 1 else needed(*args))
+    apart = samples(comfy.run(graph([refine()]), ["out"]))
+    assert set(rows) == {1}
+    assert torch.allclose(apart, together, rtol=1e-5, atol=1e-5)
+
+
+class Allocator:
+    """Stands for the C library; remembers what it was told."""
+
+    def __init__(self):
+        self.told = []
+
+    def mallopt(self, parameter, value):
+        self.told.append((parameter, value))
+
+    def malloc_trim(self, pad):
+        self.told.append("trim")
+
+
+def test_the_allocator_keeps_memory_for_the_gradient_pass_alone(comfy, monkeypatch):
+    memory, libc = comfy.pack("gsn.host.memory"), Allocator()
+    monkeypatch.setattr(memory.sys, "platform", "linux")
+    monkeypatch.setattr(memory.ctypes, "CDLL", lambda name: libc)
+    for name in memory._OWN_SETTINGS:
+        monkeypatch.delenv(name, raising=False)
+    with pytest.raises(RuntimeError), memory.kept_pages(torch.device("cpu")):
+        assert {value for _, value in libc.told} == {2**31 - 1}
+        raise RuntimeError
+    assert libc.told[2:] == [*memory._MALLOPT.items(), "trim"]
+    libc.told.clear()
+    with memory.kept_pages(torch.device("cuda")):
+        pass
+    monkeypatch.setenv("MALLOC_TRIM_THRESHOLD_", "1")
+    with memory.kept_pages(torch.device("cpu")):
+        pass
+    assert not libc.told
 
 
 def test_comfyui_is_asked_for_the_room_a_gradient_needs(comfy, monkeypatch):
