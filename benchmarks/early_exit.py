@@ -20,10 +20,10 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import statistics
 import sys
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
@@ -89,12 +89,17 @@ _TEXT_WIDTH = {"sd15": 768, "sdxl": 2048}
 _PRESET = {"sd15": "sd1", "sdxl": "sdxl"}
 
 
+def layout(shape: str) -> dict:
+    """The UNet's configuration as ComfyUI's detection would give it."""
+    return dict(_SD15 if shape == "sd15" else _SDXL)
+
+
 def network(shape: str):
     """ComfyUI's SD 1.5 or SDXL with random weights, fp32."""
     import comfy.supported_models as known
     import torch
 
-    config = known.SD15(dict(_SD15)) if shape == "sd15" else known.SDXL(dict(_SDXL))
+    config = (known.SD15 if shape == "sd15" else known.SDXL)(layout(shape))
     config.set_inference_dtype(torch.float32, None)
     model = config.get_model({}, "", device="cpu")
     small_weights(model.diffusion_model)
@@ -276,17 +281,14 @@ def run_variant(shape: str, name: str, iterations: int) -> dict:
         "comfyui": partial(comfyui_iterations, pytorch_attention=False, leave=False),
         "pipeline": pipeline_iterations,
     }[name]
-    seconds, (before, highest) = run(shape, iterations)
+    seconds, (before, highest) = in_worker(run, shape, iterations)
     return {"seconds": seconds, "memory": highest - before}
 
 
-def summary(found: dict[str, list[dict]]) -> dict[str, dict[str, float]]:
-    """Each variant's medians over all rounds."""
-    return {
-        name: {"seconds": statistics.median(s for one in runs for s in one["seconds"]),
-               "extra_mb": statistics.median(one["memory"] for one in runs) / 1e6}
-        for name, runs in found.items()
-    }  # fmt: skip
+def in_worker(function, *args):
+    """The function's result from a thread of its own: ComfyUI runs prompts in one, where memory is dearer."""
+    with ThreadPoolExecutor(1) as pool:
+        return pool.submit(function, *args).result()
 
 
 if __name__ == "__main__":

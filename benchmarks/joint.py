@@ -15,7 +15,7 @@ import json
 import time
 from contextlib import suppress
 
-from early_exit import highest_memory, load_comfyui, small_weights
+from early_exit import highest_memory, in_worker, load_comfyui, small_weights
 
 VARIANTS = ("ours", "naive")
 SIGMA = 0.974
@@ -130,5 +130,6 @@ if __name__ == "__main__":
     parser.add_argument("variant", choices=VARIANTS)
     parser.add_argument("iterations", type=int)
     options = parser.parse_args()
-    seconds, (before, highest) = {"ours": ours, "naive": naive}[options.variant](options.iterations)
+    function = {"ours": ours, "naive": naive}[options.variant]
+    seconds, (before, highest) = in_worker(function, options.iterations)
     print(json.dumps({"seconds": seconds, "memory": highest - before}))

@@ -1,4 +1,4 @@
-"""Measurements against named peers: ``python dev.py bench``.
+"""Measurements against named peers: ``python dev.py bench [--quick] [CASE...]``.
 
 Each variant runs in a process of its own, in turn, for a number of rounds, so that a change in the machine's speed
 meets all of them. Ratios are between medians of one run of this program; nothing here is a test with a clock.
@@ -10,67 +10,140 @@ import argparse
 import json
 import os
 import platform
+import statistics
 import subprocess
 import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import early_exit
+import inside
 import joint
 
 HERE = Path(__file__).resolve().parent
-LIMIT = {"seconds": 0.40, "extra_mb": 0.50}
+UNITS = {"seconds": "s", "extra_mb": "MB"}
+
+
+@dataclass(frozen=True)
+class Floor:
+    """A variant of ours, its peer, and the largest shares of the peer's figures that it may have.
+
+    seconds: also an absolute limit of ours, where `limit_s` is given.
+    """
+
+    ours: str
+    peer: str
+    shares: dict[str, float | None]  # None: reported without a limit
+    limit_s: float | None = None
+
+
+@dataclass(frozen=True)
+class Case:
+    """script with its arguments in front; iterations: of one process, None for the command line's number."""
+
+    title: str
+    script: str
+    front: tuple[str, ...]
+    variants: tuple[str, ...]
+    floors: tuple[Floor, ...]
+    iterations: int | None = None
+
+
 PIPELINE = {"seconds": 0.40, "extra_mb": 0.25}
-#: case -> (its title, script, arguments in front, variants, floors: (variant, peer, its largest shares)).
+WITHOUT_EXIT = {"seconds": 0.40, "extra_mb": 0.50}
 CASES = {
-    "sd15": (
-        "SD 1.5 shape, 512 x 512, fp32", "early_exit.py", ("sd15",), early_exit.VARIANTS["sd15"],
+    "sd15": Case(
+        "one iteration, SD 1.5 shape, 512 x 512, fp32", "early_exit.py", ("sd15",), early_exit.VARIANTS["sd15"],
         (
-            ("ours", "autograd", LIMIT), ("ours", "comfyui", LIMIT), ("ours", "pipeline", PIPELINE),
-            ("low", "pipeline", {"extra_mb": 0.12}), ("ours", "limit", {"seconds": 1.15}),
+            Floor("ours", "pipeline", PIPELINE), Floor("low", "pipeline", {"seconds": None, "extra_mb": 0.12}),
+            Floor("ours", "limit", {"seconds": 1.15}), Floor("ours", "comfyui", WITHOUT_EXIT),
+            Floor("ours", "autograd", WITHOUT_EXIT),
         ),
     ),
-    "sdxl": (
-        "SDXL shape, 512 x 512, fp32", "early_exit.py", ("sdxl",), early_exit.VARIANTS["sdxl"],
-        (("ours", "pipeline", PIPELINE),),
+    "sdxl": Case(
+        "one iteration, SDXL shape, 512 x 512, fp32", "early_exit.py", ("sdxl",), early_exit.VARIANTS["sdxl"],
+        (Floor("ours", "pipeline", PIPELINE), Floor("low", "pipeline", {"seconds": None, "extra_mb": None})),
     ),
-    "sd3": (
-        "SD 3 medium's blocks, two of them, 1024 x 1024, fp32", "joint.py", (), joint.VARIANTS,
-        (("ours", "naive", {"seconds": 0.60, "extra_mb": 0.06}),),
+    "sd3": Case(
+        "one iteration, SD 3 medium's blocks, two of them, 1024 x 1024, fp32", "joint.py", (), joint.VARIANTS,
+        (Floor("ours", "naive", {"seconds": 0.60, "extra_mb": 0.06}),),
+    ),
+    "whole": Case(
+        "whole run of 50 steps, 50 iterations, SD 1.5 shape at half width, 512 x 512, fp32", "inside.py", (),
+        inside.VARIANTS["whole"], (Floor("paper", "plain", {"seconds": 1.35}),), iterations=1,
+    ),
+    "unused": Case(
+        "plain run of 50 steps with the pack loaded", "inside.py", (), inside.VARIANTS["unused"],
+        (Floor("unused", "plain", {"seconds": None}),), iterations=1,
+    ),
+    "import": Case(
+        "loading the pack", "inside.py", (), inside.VARIANTS["import"],
+        (Floor("import", "import_peer", {"seconds": None}, limit_s=0.3),), iterations=1,
     ),
 }  # fmt: skip
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="dev.py bench", description=__doc__.splitlines()[0])
+    parser.add_argument("case", nargs="*", metavar="CASE", help=f"{', '.join(CASES)} (all)")
+    parser.add_argument("--quick", action="store_true", help="one round of one iteration: a look, not a measurement")
     parser.add_argument("--rounds", type=int, default=2, help="processes per variant (2)")
     parser.add_argument("--iterations", type=int, default=3, help="measured iterations per process (3)")
     parser.add_argument("--json", action="store_true", help="end with one line of JSON")
-    parser.add_argument("--case", choices=CASES, action="append", help="only this one; may be given again")
     options = parser.parse_args()
-    report = {}
-    for case in options.case or CASES:
-        title, script, front, variants, floors = CASES[case]
-        found = {name: [] for name in variants}
-        for turn in range(options.rounds):
-            for name in variants:
-                found[name].append(measured(script, *front, name, str(options.iterations)))
-                say(f"{case}, round {turn + 1}, {name}: {found[name][-1]}")
-        result = early_exit.summary(found)
-        print(table(title, result, options.rounds * options.iterations))
-        kept = {f"{ours}/{peer}": verdict(result, ours, peer, shares) for ours, peer, shares in floors}
-        report[case] = {"result": result, "kept": kept}
+    unknown = set(options.case) - set(CASES)
+    if unknown:
+        parser.error(f"no case called {', '.join(sorted(unknown))}; there are: {', '.join(CASES)}")
+    rounds = 1 if options.quick else options.rounds
+    report = []
+    print(f"On {machine()}", flush=True)
+    for name in options.case or CASES:
+        case = CASES[name]
+        found: dict[str, list[dict]] = {variant: [] for variant in case.variants}
+        count = 1 if options.quick else case.iterations or options.iterations
+        for turn in range(rounds):
+            for variant in case.variants:
+                found[variant].append(measured(case.script, *case.front, variant, str(count)))
+                say(f"{name}, round {turn + 1}, {variant}: {found[variant][-1]}")
+        result = summary(found)
+        print(table(case.title, result, rounds * count))
+        for row in rows(name, case, result, rounds * count):
+            print(sentence(row), flush=True)
+            report.append(row)
     if options.json:
-        print(json.dumps({"cases": report, "machine": machine()}), flush=True)
+        print(json.dumps(report), flush=True)
     return 0
 
 
-def verdict(result: dict, ours: str, peer: str, limits: dict[str, float]) -> bool:
-    """Prints a variant as a share of its peer, next to the limits; True when all are kept."""
-    shares = {key: result[ours][key] / result[peer][key] for key in limits}
-    said = ", ".join(f"{key} {share:.2f} (limit {limits[key]:.2f})" for key, share in shares.items())
-    kept = all(share <= limits[key] for key, share in shares.items())
-    print(f"{ours} against {peer}: {said}: {'kept' if kept else 'missed'}")
-    return kept
+def summary(found: dict[str, list[dict]]) -> dict[str, dict[str, float]]:
+    """Each variant's medians over all rounds."""
+    return {
+        name: {"seconds": statistics.median(s for one in runs for s in one["seconds"]),
+               "extra_mb": statistics.median(one["memory"] for one in runs) / 1e6}
+        for name, runs in found.items()
+    }  # fmt: skip
+
+
+def rows(name: str, case: Case, result: dict, n: int) -> Iterator[dict]:
+    """One row per figure of each floor; `kept` None where there is no limit."""
+    for floor in case.floors:
+        for figure, largest in floor.shares.items():
+            ours, peer = result[floor.ours][figure], result[floor.peer][figure]
+            kept = None if largest is None else ours <= largest * peer
+            if floor.limit_s is not None:
+                kept = kept is not False and ours <= floor.limit_s
+            yield {"case": name, "variant": floor.ours, "ours": ours, "peer": peer, "ratio": ours / peer,
+                   "unit": UNITS[figure], "peer_name": floor.peer, "n": n, "limit": largest, "limit_s": floor.limit_s,
+                   "kept": kept}  # fmt: skip
+
+
+def sentence(row: dict) -> str:
+    limits = [f"limit {row['limit']:.2f}"] if row["limit"] is not None else []
+    limits += [f"limit {row['limit_s']} s"] if row["limit_s"] is not None else []
+    said = {None: "", True: ": kept", False: ": missed"}[row["kept"]]
+    figures = f"{row['ours']:.3g} {row['unit']} of {row['peer']:.3g}, {row['ratio']:.3f}"
+    return f"{row['variant']} against {row['peer_name']}: {figures} ({', '.join(limits) or 'no limit'}){said}"
 
 
 def measured(script: str, *arguments: str) -> dict:
@@ -80,16 +153,15 @@ def measured(script: str, *arguments: str) -> dict:
 
 
 def table(title: str, result: dict, n: int) -> str:
-    rows = [f"| one iteration, {title}, CPU, n = {n} | seconds | extra memory MB |", "|---|---|---|"]
-    rows += [f"| {name} | {one['seconds']:.2f} | {one['extra_mb']:.0f} |" for name, one in result.items()]
-    return "\n".join(rows)
+    lines = [f"| {title}, CPU, n = {n} | seconds | extra memory MB |", "|---|---|---|"]
+    lines += [f"| {name} | {one['seconds']:.2f} | {one['extra_mb']:.0f} |" for name, one in result.items()]
+    return "\n".join(lines)
 
 
-def machine() -> dict:
+def machine() -> str:
     import torch
 
-    return {"cpu": platform.processor() or platform.machine(), "threads": torch.get_num_threads(),
-            "torch": torch.__version__}
+    return f"{platform.processor() or platform.machine()}, {torch.get_num_threads()} threads, torch {torch.__version__}"
 
 
 def say(text: str) -> None:
