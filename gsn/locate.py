@@ -55,8 +55,9 @@ def locate_subjects(
         absent = [name for name, columns in tokens.items() if not columns]
         if len(absent) == len(tokens):
             raise SubjectError(
-                f"{choice.label!r} has no token of its own: the text encoder's tokenizer cannot spell it, "
-                "or the embedding was not loaded. Use another word, or check the embedding's file name."
+                f"{choice.label!r} has no token of its own: the text encoder's tokenizer cannot spell it, it stands "
+                "behind the end of what the encoder reads, or the embedding was not loaded. Use another word, a "
+                "shorter prompt, or check the embedding's file name."
             )
         if absent:
             notes.append(f"{choice.label!r} has no token in the text encoder {', '.join(absent)}.")

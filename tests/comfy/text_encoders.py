@@ -23,7 +23,7 @@ SMALL = {
     "intermediate_size": 64,
     "num_attention_heads": 2,
     "num_key_value_heads": 1,
-    "num_hidden_layers": 2,
+    "num_hidden_layers": 3,
 }
 SMALL_T5 = {"d_model": 64, "d_ff": 64, "d_kv": 32, "num_heads": 2, "num_layers": 2}
 
@@ -48,6 +48,7 @@ def _layers(count):
 
 
 _CLIP_L = {"clip_l_model_config": {"num_hidden_layers": 3, "intermediate_size": 64}}
+_GEMMA = {**SMALL, "vocab_size": 600}
 _LENS = {**SMALL, "head_dim": 64, "num_local_experts": 4, "num_experts_per_tok": 2}
 ENCODERS = {
     "flux2": Encoder("flux", "Flux2Tokenizer", "flux2_te", "mistral3_24b", _layers(30), data="mistral"),
@@ -55,9 +56,9 @@ ENCODERS = {
     "flux2_klein_8b": Encoder(
         "flux", "KleinTokenizer8B", "klein_te", "qwen3_8b", _layers(28), {"model_type": "qwen3_8b"}
     ),
-    "lumina2": Encoder("lumina2", "LuminaTokenizer", "te", "gemma2_2b", {**SMALL, "vocab_size": 600}, data="gemma"),
+    "lumina2": Encoder("lumina2", "LuminaTokenizer", "te", "gemma2_2b", _GEMMA, data="gemma"),
     "lumina2_gemma3": Encoder(
-        "lumina2", "NTokenizer", "te", "gemma3_4b", {**SMALL, "vocab_size": 600}, {"model_type": "gemma3_4b"}, "gemma"
+        "lumina2", "NTokenizer", "te", "gemma3_4b", _GEMMA, {"model_type": "gemma3_4b"}, "gemma"
     ),
     "z_image": Encoder("z_image", "ZImageTokenizer", "te", "qwen3_4b", SMALL),
     "qwen_image": Encoder("qwen_image", "QwenImageTokenizer", "te", "qwen25_7b", SMALL),
@@ -65,7 +66,7 @@ ENCODERS = {
     "ovis": Encoder("ovis", "OvisTokenizer", "te", "qwen3_2b", SMALL),
     "omnigen2": Encoder("omnigen2", "Omnigen2Tokenizer", "te", "qwen25_3b", SMALL),
     "boogu": Encoder("boogu", "BooguTokenizer", "te", "qwen3vl_8b", SMALL),
-    "kandinsky5": Encoder("kandinsky5", "Kandinsky5TokenizerImage", "te", "qwen25_7b", _layers(3), options=_CLIP_L),
+    "kandinsky5": Encoder("kandinsky5", "Kandinsky5TokenizerImage", "te", "qwen25_7b", SMALL, options=_CLIP_L),
     "hunyuan_image": Encoder(
         "hunyuan_image", "HunyuanImageTokenizer", "te", "qwen25_7b", _layers(4), {"byt5": False}
     ),
@@ -109,16 +110,22 @@ def build(name):
 
 def _fill(model):
     generator = torch.Generator().manual_seed(0)
-    for module in model.modules():
-        if getattr(module, "weight", self := module) is None and hasattr(self, "num_experts"):
-            module.weight = torch.nn.Parameter(torch.empty(module.num_experts, module.out_features, module.in_features))
+    if hasattr(model, "gpt_oss"):  # mixed-precision layers have no weights before they are loaded
+        model.load_sd({f"{name}.weight": torch.empty(shape) for name, shape in _unloaded(model.gpt_oss.transformer)})
     for name, p in model.named_parameters():
         if ".visual." in name:
             continue
-        if name.endswith(("o_proj.weight", "o_proj.bias", "SelfAttention.o.weight", "out_proj.weight", "out_proj.bias")):
+        if name.rsplit(".", 1)[0].endswith(("o_proj", "SelfAttention.o", "out_proj")):
             p.zero_()
         else:
             p.copy_(torch.randn(p.shape, generator=generator) * (1 if p.ndim < 2 else 0.2))
+
+
+def _unloaded(transformer):
+    for name, module in transformer.named_modules():
+        if hasattr(module, "in_features") and getattr(module, "weight", None) is None:
+            experts = [module.num_experts] if hasattr(module, "num_experts") else []
+            yield name, (*experts, module.out_features, module.in_features)
 
 
 def _folder():
