@@ -102,16 +102,15 @@ def build(name):
     options = {"dtype": torch.float32, f"{made.part}_model_config": made.config, **made.options}
     data = {"": dict, "gemma": _gemma, "gpt_oss": _gpt_oss, "mistral": dict}[made.data]()
     target = ClipTarget(getattr(module, made.tokenizer), encoder)
+    weights = [_unloaded(encoder(dtype=torch.float32, model_options=options))] if made.part == "gpt_oss" else []
     with _mistral(module) if made.data == "mistral" else mock.MagicMock():
-        clip = comfy.sd.CLIP(target, model_options=options, tokenizer_data=data, parameters=1)
+        clip = comfy.sd.CLIP(target, model_options=options, tokenizer_data=data, parameters=1, state_dict=weights)
     _fill(clip.cond_stage_model)
     return clip
 
 
 def _fill(model):
     generator = torch.Generator().manual_seed(0)
-    if hasattr(model, "gpt_oss"):  # mixed-precision layers have no weights before they are loaded
-        model.load_sd({f"{name}.weight": torch.empty(shape) for name, shape in _unloaded(model.gpt_oss.transformer)})
     for name, p in model.named_parameters():
         if ".visual." in name:
             continue
@@ -121,11 +120,14 @@ def _fill(model):
             p.copy_(torch.randn(p.shape, generator=generator) * (1 if p.ndim < 2 else 0.2))
 
 
-def _unloaded(transformer):
-    for name, module in transformer.named_modules():
+def _unloaded(model):
+    """Weights for mixed-precision layers, which have none before they are loaded."""
+    found = {}
+    for name, module in model.gpt_oss.transformer.named_modules():
         if hasattr(module, "in_features") and getattr(module, "weight", None) is None:
             experts = [module.num_experts] if hasattr(module, "num_experts") else []
-            yield name, (*experts, module.out_features, module.in_features)
+            found[f"{name}.weight"] = torch.empty(*experts, module.out_features, module.in_features)
+    return found
 
 
 def _folder():
