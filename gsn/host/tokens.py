@@ -35,7 +35,13 @@ _PARTS: dict[frozenset[str], tuple[str, list[tuple[str, list[str]]]]] = {
     frozenset(("l", "t5xxl")): ("Flux.1", [("t5", ["t5xxl"])]),
     frozenset(("t5xxl",)): ("Chroma, PixArt, Cosmos-Predict2", [("t5", ["t5xxl"])]),
     frozenset(("pile_t5xl",)): ("AuraFlow", [("t5", ["pile_t5xl"])]),
+    frozenset(("l", "g", "t5xxl", "llama")): ("HiDream I1", [("t5", ["t5xxl"])]),
+    frozenset(("hydit_clip", "mt5xl")): ("HunyuanDiT", [("bert", ["hydit_clip"])]),
+    frozenset(("qwen3_06b", "t5xxl")): ("Anima", [("t5", ["t5xxl"])]),
 }
+# Where the model's own adapter makes the text axis, a column for each token of the stream above: the key of the
+# tokens that the encoder's result has a column for until then.
+_BEFORE_ADAPTER = {frozenset(("qwen3_06b", "t5xxl")): "qwen3_06b"}
 # Language models, most of which read the prompt inside a template: the class of the tokenizer -> its models, its
 # key in the tokens. What else these give (Kandinsky's CLIP, HunyuanImage's glyphs) is not on the text axis.
 _LANGUAGE_MODELS = {
@@ -48,6 +54,7 @@ _LANGUAGE_MODELS = {
     "QwenImageTokenizer": ("Qwen-Image", "qwen25_7b"),
     "LongCatImageTokenizer": ("LongCat-Image", "qwen25_7b"),
     "OvisTokenizer": ("Ovis-Image", "qwen3_2b"),
+    "ErnieTokenizer": ("ERNIE-Image", "ministral3_3b"),
     "Omnigen2Tokenizer": ("OmniGen 2", "qwen25_3b"),
     "BooguTokenizer": ("Boogu", "qwen3vl_8b"),
     "Kandinsky5TokenizerImage": ("Kandinsky 5 Image", "qwen25_7b"),
@@ -76,17 +83,20 @@ def encode_with_subjects(clip: Any, text: str, names: str = "") -> Encoded:
     """
     prompt = read_prompt(text)
     choices, notes = choose_subjects(prompt, names)
-    conditioning = clip.encode_from_tokens_scheduled(clip.tokenize(prompt.text))
+    tokens = clip.tokenize(prompt.text)
+    conditioning = clip.encode_from_tokens_scheduled(tokens)
     columns = conditioning[0][0].shape[1]
     subjects, doubts = locate_subjects(prompt, choices, read_tokens(clip, prompt, columns))
+    adapted = _BEFORE_ADAPTER.get(frozenset(tokens))
+    expected = subjects.text_length if adapted is None else len(_Columns(clip, adapted, tokens[adapted]).pieces)
     notes += doubts
     for note in notes:
         logger.warning("GSNSubjects: %s", note)
     for tensor, _ in conditioning:
-        if tensor.shape[1] != subjects.text_length:
+        if tensor.shape[1] != expected:
             raise SubjectError(
                 f"the text encoder {type(clip.cond_stage_model).__name__} gave {tensor.shape[1]} "
-                f"text columns, its tokenizer {type(clip.tokenizer).__name__} {subjects.text_length}. Which "
+                f"text columns, its tokenizer {type(clip.tokenizer).__name__} {expected}. Which "
                 "column is which word is unknown for this pair; use CLIP Text Encode for this model."
             )
     marked = [[tensor, {**options, SUBJECTS_KEY: subjects}] for tensor, options in conditioning]
@@ -120,8 +130,17 @@ def _language_model(
 ) -> dict[TextStream, tuple[TokenRow, ...]]:
     """The one stream of a language model; only the prompt's own columns spell anything."""
     read = _Columns(clip, key, chunks)
-    before = read.keep_prompt(*_template(clip, key))
-    read.keep_encoded(before, len(read.pieces) if columns is None else columns)
+    columns = len(read.pieces) if columns is None else columns
+    head, tail, before = _template(clip, key)
+    if not b"".join(read.spelled).startswith(head):
+        if columns < len(read.pieces):
+            raise SubjectError(
+                "'text' brings a chat template of its own, and this model's text encoder leaves out an unknown part of"
+                " it. Write the prompt alone, or use CLIP Text Encode."
+            )
+        head, tail, before = b"", b"", 0
+    read.keep_prompt(head, tail)
+    read.keep_encoded(before, columns)
     stream = TextStream(key, 0, len(read.pieces), tuple(read.words), tuple(read.starts), tuple(read.pieces))
     return {stream: (read.row(prompt),)}
 
@@ -138,16 +157,22 @@ def _template(clip: Any, key: str) -> tuple[bytes, bytes, int]:
 def _layout(clip: Any, tokens: Mapping[str, Any]) -> list[tuple[str, list[str]]]:
     """The streams in their order on the text axis, each with the tokens keys that fill it."""
     _, layout = _PARTS.get(frozenset(tokens), ("", []))
-    if len(layout) > 1:  # SD3's tokenizer answers for encoders that were not loaded, too
-        layout = [(name, [key for key in keys if _encoder(clip, key) is not None]) for name, keys in layout]
-        layout = [(name, keys) for name, keys in layout if keys]
+    # SD3's and HiDream's tokenizers answer for encoders that were not loaded, too
+    reader = _BEFORE_ADAPTER.get(frozenset(tokens))
+    loaded = [(name, [key for key in keys if _encoder(clip, reader or key) is not None]) for name, keys in layout]
+    if layout and not any(keys for _, keys in loaded):
+        names = ", ".join(name for name, _ in layout)
+        raise SubjectError(
+            f"the text encoder {names}, whose words the model's attention shows, was not loaded. Load it beside the"
+            " others, or use CLIP Text Encode."
+        )
     if not layout:
         titles = [title for title, _ in (*_PARTS.values(), *_LANGUAGE_MODELS.values())]
         raise SubjectError(
             f"the tokenizer {type(clip.tokenizer).__name__} (its parts: {', '.join(sorted(tokens))}) is not known. "
             f"Known are the text encoders of {', '.join(dict.fromkeys(titles))}; use CLIP Text Encode for this model."
         )
-    return layout
+    return [(name, keys) for name, keys in loaded if keys]
 
 
 def _encoder(clip: Any, key: str) -> Any:
@@ -177,14 +202,9 @@ class _Columns:
         for chunk in chunks:
             self._read(chunk)
 
-    def keep_prompt(self, head: bytes, tail: bytes, before: int) -> int:
-        """Make the columns of the template around the prompt spell nothing; they are found by counting bytes.
-
-        Gives the number of columns before the prompt: 0 where the prompt brought a template of its own.
-        """
+    def keep_prompt(self, head: bytes, tail: bytes) -> None:
+        """Make the columns of the template around the prompt spell nothing; they are found by counting bytes."""
         text = b"".join(self.spelled)
-        if not text.startswith(head):
-            head, tail, before = b"", b"", 0
         # a tokenizer that cuts long prompts may have left out the template's end, or part of it
         begins = next(i for i in range(len(tail), -1, -1) if text.endswith(tail[:i]))
         end, stop = 0, len(text) - begins
@@ -193,7 +213,6 @@ class _Columns:
             if end <= len(head) or begin >= stop:
                 self.spelled[column] = b""
         self.words = [p for p in self.words if self.spelled[p] or self.pieces[p] == "<embedding>"]
-        return before
 
     def keep_encoded(self, before: int, count: int) -> None:
         """Keep the `count` columns that the encoder's result has: it leaves out columns of the template, from the
@@ -273,11 +292,13 @@ def _spelling(tokenizer: Any):
     vocabulary = set(tokenizer.inv_vocab.values())
     if "a</w>" in vocabulary or "Ġa" in vocabulary:
         return _spell_bytes
+    if "##a" in vocabulary:
+        return _spell_wordpiece
     if "▁" in vocabulary or "▁a" in vocabulary:
         return _spell_sentencepiece
     raise SubjectError(
         f"the tokenizer {type(tokenizer).__name__} is not known: its vocabulary is neither CLIP's, nor T5's, nor"
-        " a byte-level one."
+        " BERT's, nor a byte-level one."
     )
 
 
@@ -291,3 +312,7 @@ def _spell_bytes(piece: str) -> bytes:
 def _spell_sentencepiece(piece: str) -> bytes:
     byte = _BYTE.fullmatch(piece)
     return bytes([int(byte[1], 16)]) if byte else piece.replace("▁", " ").encode()
+
+
+def _spell_wordpiece(piece: str) -> bytes:
+    return (piece[2:] if piece.startswith("##") else f" {piece}").encode()

@@ -50,6 +50,8 @@ def _layers(count):
 _CLIP_L = {"clip_l_model_config": {"num_hidden_layers": 3, "intermediate_size": 64}}
 _GEMMA = {**SMALL, "vocab_size": 600}
 _LENS = {**SMALL, "head_dim": 64, "num_local_experts": 4, "num_experts_per_tok": 2}
+_T5_ALONE = {"clip_l": False, "clip_g": False, "llama": False}  # as ComfyUI loads a T5 file for HiDream
+_BERT = {"hidden_size": 64, "intermediate_size": 64, "num_attention_heads": 4, "num_hidden_layers": 2}
 ENCODERS = {
     "flux2": Encoder("flux", "Flux2Tokenizer", "flux2_te", "mistral3_24b", _layers(30), data="mistral"),
     "flux2_klein": Encoder("flux", "KleinTokenizer", "klein_te", "qwen3_4b", _layers(28)),
@@ -60,6 +62,7 @@ ENCODERS = {
     "lumina2_gemma3": Encoder(
         "lumina2", "NTokenizer", "te", "gemma3_4b", _GEMMA, {"model_type": "gemma3_4b"}, "gemma"
     ),
+    "ernie_image": Encoder("ernie", "ErnieTokenizer", "te", "ministral3_3b", SMALL, data="mistral"),
     "z_image": Encoder("z_image", "ZImageTokenizer", "te", "qwen3_4b", SMALL),
     "qwen_image": Encoder("qwen_image", "QwenImageTokenizer", "te", "qwen25_7b", SMALL),
     "longcat": Encoder("longcat_image", "LongCatImageTokenizer", "te", "qwen25_7b", SMALL),
@@ -85,8 +88,15 @@ ENCODERS = {
     "chroma": Encoder("pixart_t5", "PixArtTokenizer", "pixart_te", "t5xxl", SMALL_T5),
     "auraflow": Encoder("aura_t5", "AuraT5Tokenizer", "AuraT5Model", "pile_t5xl", SMALL_T5),
     "cosmos_predict2": Encoder("cosmos", "CosmosT5Tokenizer", "te", "t5xxl", SMALL_T5),
+    "hidream": Encoder("hidream", "HiDreamTokenizer", "hidream_clip", "t5xxl", SMALL_T5, _T5_ALONE),
+    "hunyuan_dit": Encoder(
+        "hydit", "HyditTokenizer", "HyditModel", "hydit_clip", _BERT, data="mt5",
+        options={"mt5xl_model_config": SMALL_T5},
+    ),
 }  # fmt: skip
-UNCUT = {name: 180 for name in ENCODERS} | {"lens": 80, "longcat": 120}  # "very detailed, " that still fit
+ANIMA = Encoder("anima", "AnimaTokenizer", "te", "qwen3_06b", SMALL)  # whose text axis its model makes
+# how many times "very detailed, " still fits
+UNCUT = {name: 180 for name in ENCODERS} | {"lens": 80, "longcat": 120, "hidream": 30, "hunyuan_dit": 120}
 
 
 def build(name):
@@ -94,27 +104,28 @@ def build(name):
     import comfy.sd
     from comfy.supported_models_base import ClipTarget
 
-    made = ENCODERS[name]
+    made = ANIMA if name == "anima" else ENCODERS[name]
     module = importlib.import_module(f"comfy.text_encoders.{made.module}")
     encoder = getattr(module, made.encoder)
     if not isinstance(encoder, type):
         encoder = encoder(**made.arguments)
     options = {"dtype": torch.float32, f"{made.part}_model_config": made.config, **made.options}
-    data = {"": dict, "gemma": _gemma, "gpt_oss": _gpt_oss, "mistral": dict}[made.data]()
+    data = {"": dict, "gemma": _gemma, "gpt_oss": _gpt_oss, "mistral": dict, "mt5": _mt5}[made.data]()
     target = ClipTarget(getattr(module, made.tokenizer), encoder)
     weights = [_unloaded(encoder(dtype=torch.float32, model_options=options))] if made.part == "gpt_oss" else []
-    with _mistral(module) if made.data == "mistral" else mock.MagicMock():
+    mistral = importlib.import_module("comfy.text_encoders.flux")
+    with _mistral(mistral) if made.data == "mistral" else mock.MagicMock():
         clip = comfy.sd.CLIP(target, model_options=options, tokenizer_data=data, parameters=1, state_dict=weights)
-    _fill(clip.cond_stage_model)
+    fill(clip.cond_stage_model)
     return clip
 
 
-def _fill(model):
+def fill(model):
     generator = torch.Generator().manual_seed(0)
     for name, p in model.named_parameters():
         if ".visual." in name:
             continue
-        if name.rsplit(".", 1)[0].endswith(("o_proj", "SelfAttention.o", "out_proj")):
+        if name.rsplit(".", 1)[0].endswith(("o_proj", "SelfAttention.o", "self_attn.out_proj", "attention.output.dense")):
             p.zero_()
         else:
             p.copy_(torch.randn(p.shape, generator=generator) * (1 if p.ndim < 2 else 0.2))
@@ -168,6 +179,10 @@ def _mistral(module):
         load_mistral_tokenizer=lambda data: {},
         MistralTokenizerClass=mock.Mock(from_pretrained=lambda path: ready),
     )
+
+
+def _mt5():
+    return {"mt5xl.spiece_model": _gemma()["spiece_model"]}
 
 
 def _gemma():
