@@ -125,7 +125,8 @@ def fill(model):
     for name, p in model.named_parameters():
         if ".visual." in name:
             continue
-        if name.rsplit(".", 1)[0].endswith(("o_proj", "SelfAttention.o", "self_attn.out_proj", "attention.output.dense")):
+        outputs = ("o_proj", "SelfAttention.o", "self_attn.out_proj", "attention.output.dense")
+        if name.rsplit(".", 1)[0].endswith(outputs):
             p.zero_()
         else:
             p.copy_(torch.randn(p.shape, generator=generator) * (1 if p.ndim < 2 else 0.2))
