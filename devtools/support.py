@@ -13,6 +13,14 @@ from pathlib import Path
 
 from .environment import ROOT
 
+_PROMPTS = ("-plain", "-long", "-in the template too", "-emphasis", "-upper case")
+
+
+def _reading(*encoders):
+    """The tests that prove that the prompts of these text encoders are read."""
+    return tuple(f"test_each_subject_owns_its_columns[{name}{prompt}]" for name in encoders for prompt in _PROMPTS)
+
+
 # Column title -> (test function, what follows the family's name in the test's id).
 COLUMNS = {
     "maps, gradient": ("test_maps_and_gradient", ("-1", "-2", "-3")),
@@ -25,7 +33,7 @@ COLUMNS = {
     "fp8 weights": ("test_fp8_weights", ("",)),
     "quantised": ("test_quantised_weights_give_the_gradient_of_their_rounded_values", ("-fp8_scaled", "-int8")),
     "offload": ("test_lent_weights_give_the_exact_gradient", ("",)),
-    "subjects": ("test_each_subject_owns_its_columns", ("-plain", "-long", "-in the template too")),
+    "subjects": ("test_each_subject_owns_its_columns", _PROMPTS),
 }
 # The UNets and the CLIP and T5 texts are tested one by one: row -> column -> test ids.
 OTHERS = {
@@ -45,10 +53,16 @@ SUBJECTS = {
     "sd3_clip": _SD3,
     "sd3_both": _T5,
     "sd35_medium": _T5,
-    "flux_dev": _T5,
-    "flux_schnell": _T5,
-    "chroma": _T5,
-    "chroma_radiance": _T5,
+    "sd35_large": _T5,
+    "flux_schnell": _reading("flux_dev"),
+    "chroma_radiance": _reading("chroma"),
+    "pixart_alpha": _reading("chroma"),
+    "pixart_sigma": _reading("chroma"),
+    "flux2": _reading("flux2", "flux2_klein", "flux2_klein_8b"),
+    "lumina2": _reading("lumina2", "lumina2_gemma3"),
+    "ideogram4": _reading("ideogram4", "ideogram4_vision"),
+    "anima": ("test_anima_has_a_column_for_each_t5_token",),
+    "hunyuan_dit1": _reading("hunyuan_dit"),
 }
 PROVING = (
     "tests/comfy/test_families.py",

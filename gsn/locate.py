@@ -55,8 +55,9 @@ def locate_subjects(
         absent = [name for name, columns in tokens.items() if not columns]
         if len(absent) == len(tokens):
             raise SubjectError(
-                f"{choice.label!r} has no token of its own: the text encoder's tokenizer cannot spell it, "
-                "or the embedding was not loaded. Use another word, or check the embedding's file name."
+                f"{choice.label!r} has no token of its own: the text encoder's tokenizer cannot spell it, it stands "
+                "behind the end of what the encoder reads, or the embedding was not loaded. Use another word, a "
+                "shorter prompt, or check the embedding's file name."
             )
         if absent:
             notes.append(f"{choice.label!r} has no token in the text encoder {', '.join(absent)}.")
@@ -77,12 +78,18 @@ def _columns(words: Iterable[Word], maps: Sequence[Mapping[int, set[int]]], leng
 def _owners(prompt: Prompt, row: TokenRow) -> dict[int, set[int]]:
     """For every word of the prompt that the row spells in full: its start in the text -> its columns."""
     spelled = _row_letters(row)
-    wanted = [(letter, word) for word in prompt.words for letter in _word_letters(word, row)]
-    pairs = _aligned([letter for letter, _ in wanted], [letter for letter, _ in spelled])
+    letters = [letter for letter, _ in spelled]
+    # Many language models do not know emphasis: its weights are then letters like any others.
+    readings = [_prompt_letters(prompt, row, weights) for weights in (False, True)]
+    wanted = next((one for one in readings if [letter for letter, _ in one] == letters), readings[0])
+    pairs = _aligned([letter for letter, _ in wanted], letters)
     owned: dict[int, set[int]] = {}
     matched: dict[int, int] = {}
     for i, j in pairs:
-        start = wanted[i][1].start
+        word = wanted[i][1]
+        if word is None:
+            continue
+        start = word.start
         owned.setdefault(start, set()).update(spelled[j][1])
         matched[start] = matched.get(start, 0) + 1
     whole = {word.start for word in prompt.words if matched.get(word.start) == len(_word_letters(word, row))}
@@ -95,6 +102,17 @@ def _aligned(wanted: list[str], spelled: list[str]) -> Iterable[tuple[int, int]]
     # The tokenizer lost or replaced letters (an unknown character, markup of its own): pair up the rest.
     blocks = difflib.SequenceMatcher(None, wanted, spelled, autojunk=False).get_matching_blocks()
     return ((block.a + k, block.b + k) for block in blocks for k in range(block.size))
+
+
+def _prompt_letters(prompt: Prompt, row: TokenRow, weights: bool) -> list[tuple[str, Word | None]]:
+    """The letters that a row may spell, each with its word; weights: also those of emphasis, which are no word's."""
+    out: list[tuple[str, Word | None]] = []
+    end = 0
+    for word in prompt.words:
+        out += [(letter, None) for letter in fold(prompt.text[end : word.start]) if weights]
+        out += [(letter, word) for letter in _word_letters(word, row)]
+        end = word.end
+    return out + [(letter, None) for letter in fold(prompt.text[end:]) if weights]
 
 
 def _word_letters(word: Word, row: TokenRow) -> str:

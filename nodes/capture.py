@@ -64,15 +64,26 @@ class AttentionCapture(io.ComfyNode):
                     tooltip="low computes parts of the model twice to need less memory, with the same result; fast"
                     " never does; auto does where free memory asks for it.",
                 ),
+                io.Combo.Input(
+                    "encoder",
+                    options=["average", "clip", "t5"],
+                    default="average",
+                    advanced=True,
+                    optional=True,
+                    tooltip="Whose words to read where a prompt is encoded by several (SD 3): each subject's average"
+                    " over them, or one.",
+                ),
             ],
             outputs=[io.Model.Output(), trace_output()],
         )
 
     @classmethod
     @override
-    def execute(cls, model, blocks, resolution, record_steps, columns="auto", memory="auto") -> io.NodeOutput:
+    def execute(
+        cls, model, blocks, resolution, record_steps, columns="auto", memory="auto", encoder="average"
+    ) -> io.NodeOutput:
         try:
-            spec = CaptureSpec(parse_blocks(blocks), _RATIOS[resolution], columns, memory=memory)
+            spec = CaptureSpec(parse_blocks(blocks), _RATIOS[resolution], columns, encoder, memory)
             steps = parse_steps(record_steps)
         except ValueError as error:
             raise GsnError(f"AttentionCapture: {error}") from None

@@ -91,6 +91,7 @@ def prepare(plan: Plan, sampler: Any, guider: Any, sigmas: Tensor, noise: Tensor
     trace.prompt = " | ".join(dict.fromkeys(subjects.prompt for _, subjects in entries))
     trace.labels = tuple(label for _, subjects in entries for label in subjects.labels)
     spec = plan.capture or CaptureSpec()
+    _check_stream(spec.stream, [subjects for _, subjects in entries])
     layers = choose_layers(family, model, spec, preset)
     if not callable(getattr(sampler, "sampler_function", None)):
         raise GsnError(
@@ -133,6 +134,23 @@ def _entries(conds: dict, family: Family, origin: str) -> list[tuple[dict, Subje
                 " Put GSNSubjects last, or write the whole prompt in it"
             )
     return found
+
+
+def _check_stream(stream: str, texts: list[Subjects]) -> None:
+    """Refuse a text encoder that a prompt was not encoded with, or that cannot spell one of its subjects."""
+    for subjects in texts if stream != "average" else ():
+        offered = ", ".join(one.name for one in subjects.streams)
+        if stream not in [one.name for one in subjects.streams]:
+            raise GsnError(
+                f"AttentionCapture: 'encoder' is {stream!r}, but the positive prompt was encoded with {offered} alone."
+                f" Choose average or {offered}, or load that text encoder with the others"
+            )
+        missing = [subject.label for subject in subjects.items if stream not in subject.tokens]
+        if missing:
+            raise GsnError(
+                f"AttentionCapture: 'encoder' is {stream!r}, in which {missing[0]!r} has no token; the prompt was"
+                f" encoded with {offered}. Choose average, or another word"
+            )
 
 
 def _check_latent(origin: str, model: Any, noise: Tensor) -> None:

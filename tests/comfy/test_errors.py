@@ -33,6 +33,11 @@ def concatenated():
     return nodes
 
 
+def sd3(patch):
+    """SD 3 with its CLIP encoders, without T5, as many of its checkpoints are."""
+    return graph(patch, family="sd3")
+
+
 CASES = {
     "word not there": (lambda: graph([refine()], subjects="giraffe"), "giraffe"),
     "empty prompt": (lambda: graph([refine()], text=""), "GSNSubjects"),
@@ -48,6 +53,8 @@ CASES = {
     "unreadable block": (lambda: graph([capture(blocks="up3"), refine()]), "up3"),
     "no such size": (lambda: graph([capture(blocks="in1", resolution="1/8"), refine()]), "1/8"),
     "other length": (concatenated, "ConditioningConcat"),
+    "encoder not loaded": (lambda: sd3([capture(encoder="t5"), refine()]), "'t5', but the positive prompt was encoded"),
+    "encoder of other models": (lambda: graph([capture(encoder="t5"), refine()]), "Choose average or clip"),
 }
 
 
@@ -58,6 +65,27 @@ def test_bad_input_is_refused_before_the_first_model_call(comfy, case):
     assert not result.ok
     assert words in result.error, result.error
     assert not result.progress
+
+
+def test_an_encoder_that_cannot_spell_a_subject(comfy):
+    run, plan = comfy.pack("gsn.host.run"), comfy.pack("gsn.plan")
+    subjects = comfy.pack("gsn.subjects")
+    streams = tuple(subjects.TextStream(name, i, 1, (0,), (), ("x",)) for i, name in enumerate(("clip", "t5")))
+    items = (subjects.Subject("cat", {"clip": (0,), "t5": (0,)}), subjects.Subject("naïve", {"clip": (0,)}))
+    text = subjects.Subjects("naïve cat", items, streams)
+    run._check_stream("average", [text])
+    run._check_stream("clip", [text])
+    with pytest.raises(plan.GsnError, match="AttentionCapture.*'t5'.*naïve.*clip, t5"):
+        run._check_stream("t5", [text])
+
+
+@pytest.mark.parametrize("encoder", ["average", "clip"])
+def test_sd3_without_t5_reads_clip(comfy, encoder):
+    session = comfy.session()
+    one = session.run(sd3([capture(encoder=encoder), refine()]), ["out", ("p1", 1)]).check()
+    other = session.run(sd3([refine()]), ["out"]).check()
+    assert len(one["p1", 1].trace.records) > 1
+    assert torch.equal(one["out"]["samples"], other["out"]["samples"])
 
 
 def test_a_latent_of_another_model(comfy, tmp_path):

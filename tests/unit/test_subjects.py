@@ -239,6 +239,16 @@ def test_a_character_split_into_bytes():
     assert [s.tokens["clip"] for s in subjects.items] == [(0, 1, 2, 3), (4,)]
 
 
+def test_weights_that_a_tokenizer_takes_as_text():
+    text = "(13 owls:1.3), 13 cats"
+    read = ["13", " owls", ",", " 13", " cats"]
+    taken_as_text = ["(", "13", " owls", ":", "1", ".", "3", "),", " 13", " cats"]
+    for pieces, columns in ((read, [0, 3]), (taken_as_text, [1, 8])):
+        for name, column in zip(("13#1", "13#2"), columns, strict=True):
+            subjects, _ = positions(text, name, ("llm", pieces))
+            assert subjects.items[0].tokens == {"llm": (column,)}
+
+
 def test_embeddings_and_rows_that_differ():
     """One encoder has the embedding (2 vectors), the other leaves it out: the columns of both count."""
     prompt = read_prompt("embedding:foo cat")
