@@ -30,6 +30,7 @@ NAMES = (
     "flux2",
     "lumina2",
     "z_image",
+    "z_image_pixel",
     "qwen_image",
     "mage_flow",
     "auraflow",
@@ -49,6 +50,7 @@ NAMES = (
     "pixart_sigma",
     "hunyuan_dit",
     "hunyuan_dit1",
+    "pixeldit",
 )
 # Where ComfyUI's own forward fails on odd latents, and PixArt's on small ones: width and height of the picture.
 SIZES = {"kandinsky5": (176, 96), "joyimage": (176, 96), "pixart_alpha": (320, 224), "pixart_sigma": (320, 224)}

@@ -21,6 +21,7 @@ from .lens import JOYIMAGE, LENS
 from .lumina import LUMINA
 from .omnigen2 import OMNIGEN2
 from .pixart import PIXART
+from .pixeldit import PIXELDIT
 from .qwen_image import QWEN_IMAGE
 from .refused import refusal
 from .sd3 import SD3
@@ -48,6 +49,7 @@ FAMILIES: tuple[Family, ...] = (
     LENS,
     OMNIGEN2,
     PIXART,
+    PIXELDIT,
 )
 
 __all__ = ["FAMILIES", "Block", "Family", "Layer", "Position", "TextAttention", "family_of"]

@@ -18,7 +18,7 @@ REASONS: dict[str, tuple[str, ...]] = {
         "WAN21_FlowRVS", "WAN21_SCAIL", "WAN21_SCAIL2", "WAN22_WanDancer", "MiniMaxH3", "Kandinsky5", "CogVideoX",
     ),
     "its text and picture are one stream of a language model whose columns are not known here": ("HiDreamO1",),
-    "it was not tried here": ("PixelDiTT2I", "PiD", "ZImagePixelSpace"),
+    "it was not tried here": ("PiD",),
     "it draws in two stages with its own text layout": ("StableCascade_C", "StableCascade_B"),
     _NO_TEXT: ("Stable_Zero123", "Lotus", "RT_DETR_v4", "DepthAnything3", "SAM3"),
     _UPSCALER: ("SDXLRefiner", "SD_X4Upscaler", "HunyuanImage21Refiner"),

@@ -185,6 +185,17 @@ _HUNYUAN_DIT = {
     "text_states_dim_t5": 32,
 }
 _HUNYUAN_DIT1 = _HUNYUAN_DIT | {"image_model": "hydit1", "size_cond": True, "use_style_cond": True}
+_PIXELDIT = {
+    "image_model": "pixeldit_t2i",
+    "num_groups": 2,
+    "hidden_size": 64,
+    "pixel_hidden_size": 8,
+    "pixel_attn_hidden_size": 32,
+    "pixel_num_groups": 2,
+    "patch_depth": 2,
+    "pixel_depth": 1,
+    "txt_embed_dim": 32,
+}
 
 
 def t5_ids(generator, columns):
@@ -232,4 +243,5 @@ TOYS = {
     "pixart_sigma": Toy(known.PixArtSigma, _PIXART_SIGMA, 32, 3, **_PIXART),
     "hunyuan_dit": Toy(known.HunyuanDiT, _HUNYUAN_DIT, 32, 4, **_HYDIT),
     "hunyuan_dit1": Toy(known.HunyuanDiT1, _HUNYUAN_DIT1, 32, 4, **_HYDIT),
+    "pixeldit": Toy(known.PixelDiTT2I, _PIXELDIT, 32, 2, (("gemma2", 20),), patch=16),
 }
