@@ -35,21 +35,16 @@ COLUMNS = {
     "offload": ("test_lent_weights_give_the_exact_gradient", ("",)),
     "subjects": ("test_each_subject_owns_its_columns", _PROMPTS),
 }
-# The UNets and the CLIP and T5 texts are tested one by one: row -> column -> test ids.
-OTHERS = {
-    "sd15": {
-        "maps, gradient": ("test_forward_is_equal_and_gradient_is_plain_autograds", "test_finite_differences"),
-        "low memory": ("test_low_gives_the_same_picture[1]", "test_low_gives_the_same_picture[2]"),
-        "fp16": ("test_every_storage_gives_a_gradient_and_leaves_nothing[fp16]",),
-        "bf16": ("test_every_storage_gives_a_gradient_and_leaves_nothing[bf16]",),
-        "fp8 weights": ("test_every_storage_gives_a_gradient_and_leaves_nothing[fp8]",),
-        "offload": ("test_offloaded_weights_in_reused_buffers_give_the_exact_gradient",),
-    }
-}
+# Models of one text encoder are tested once: row -> test ids.
 _T5 = ("test_t5_streams",)
-_SD3 = ("test_a_subjects_columns_carry_its_word[sd3]",)
+_SD1, _SD2, _SDXL, _SD3 = (
+    (f"test_a_subjects_columns_carry_its_word[{name}]",) for name in ("sd15", "sd2", "sdxl", "sd3")
+)
 SUBJECTS = {
-    "sd15": ("test_a_subjects_columns_carry_its_word[sd15]",),
+    **dict.fromkeys(("sd15", "sd15_inpaint", "sd15_edit", "sd_xs"), _SD1),
+    **dict.fromkeys(("sd2", "sd21_v", "sd2_inpaint"), _SD2),
+    **dict.fromkeys(("sdxl", "sdxl_zero_snr_v", "sdxl_inpaint", "sdxl_edit", "cosxl", "playground"), _SDXL),
+    **dict.fromkeys(("ssd_1b", "segmind_vega", "koala_700m", "koala_1b"), _SDXL),
     "sd3_clip": _SD3,
     "sd3_both": _T5,
     "sd35_medium": _T5,
@@ -68,8 +63,6 @@ PROVING = (
     "tests/comfy/test_families.py",
     "tests/comfy/test_precision.py",
     "tests/comfy/test_offload.py",
-    "tests/comfy/test_memory.py",
-    "tests/comfy/test_differentiable.py",
     "tests/comfy/test_language_models.py",
     "tests/comfy/test_subjects_node.py",
 )
@@ -78,7 +71,8 @@ HEAD = """# Which models work
 Written by `python dev.py support` from tests that passed in the same run; nothing is claimed outside this table.
 Every row is a tiny instance of ComfyUI's own classes with random weights, sampled by ComfyUI's own executor (the
 names are the toys' in `tests/comfy/toy_models/`). **No real weights were used**: the table says that maps and
-gradients are right, not that pictures get better. A number is the gradient's relative error against float32.
+gradients are right, not that pictures get better. A number is the gradient's relative error against float32;
+where it is large, so many random blocks amplify rounding, and plain autograd in that precision errs as much.
 A dash means not tested; models that are refused, with the reason, are in `gsn/host/families/refused.py`.
 
 """
@@ -96,26 +90,22 @@ def report(path):
 def table(passed):
     """The table in Markdown."""
     first = COLUMNS["maps, gradient"][0]
-    rows = list(OTHERS) + [name for name in _names(passed, first) if name not in OTHERS]
+    rows = _names(passed, first)
     lines = ["| model | " + " | ".join(COLUMNS) + " |", "|---" * (len(COLUMNS) + 1) + "|"]
     for row in rows:
         lines.append(f"| {row} | " + " | ".join(cell(passed, row, column) for column in COLUMNS) + " |")
     lines += ["", "| column | proved by |", "|---|---|"]
     lines += [f"| {column} | `{test}` |" for column, (test, _) in COLUMNS.items()]
-    lines += [f"| {column} of {row} | {', '.join(f'`{one}`' for one in tests)} |"
-              for row, cells in OTHERS.items() for column, tests in cells.items()]  # fmt: skip
     return "\n".join(lines) + "\n"
 
 
 def cell(passed, row, column):
     if column == "subjects" and row in SUBJECTS:
         tests = SUBJECTS[row]
-    elif row in OTHERS:
-        tests = OTHERS[row].get(column, ())
     else:
         test, endings = COLUMNS[column]
         tests = [f"{test}[{row}{ending}]" for ending in endings]
-    if not tests or any(test not in passed for test in tests):
+    if any(test not in passed for test in tests):
         return "-"
     error = passed[tests[0]].get("relative_error")
     return "yes" if error is None else f"{100 * float(error):.1f} %"

@@ -41,6 +41,7 @@ _SD3_MEMORY = (185.0, 25.0)
 # SD 3: index 2 of 28 steps. No guidance was reported for flow models; this is the same share of the run.
 _FLOW_SIGMAS = (1.0, 0.75)
 _FLOW_SOURCE = "paper's SD 3 step; untested on real weights of this family"
+_DDPM_SOURCE = "paper's SD 1.4 step; untested on real weights of this family"
 MODEL_PRESETS: dict[str, ModelPreset] = {
     "sd1": ModelPreset(5.633, _SD1_SIGMAS, 1 / 4, "padded", "paper, SD 1.4"),
     "sd2": ModelPreset(5.633, _SD1_SIGMAS, 1 / 4, "words", "paper's SD 1.4 step; untested on real SD 2 weights"),
@@ -50,6 +51,9 @@ MODEL_PRESETS: dict[str, ModelPreset] = {
     "transformer": ModelPreset(0.9741, _FLOW_SIGMAS, None, "words", _FLOW_SOURCE, memory=_SD3_MEMORY),
     # Cosmos-Predict2 counts noise as sigma / (1 - sigma) of the others.
     "cosmos": ModelPreset(37.6, (80.0, 3.0), None, "words", _FLOW_SOURCE, memory=_SD3_MEMORY),
+    "ddpm transformer": ModelPreset(5.633, _SD1_SIGMAS, None, "words", _DDPM_SOURCE, memory=_SD3_MEMORY),
+    # Playground 2.5 counts noise in units of half the standard deviation that the others' pictures have.
+    "playground": ModelPreset(5.633 / 2, (13.12 / 2, 1.624 / 2), 1 / 4, "words", _DDPM_SOURCE),
     "demo": ModelPreset(2.863, _SD1_SIGMAS, 1.0, "words", "measured: demo/README.md"),
 }
 

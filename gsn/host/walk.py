@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
+from types import ModuleType
 from typing import Any
 
 import torch
@@ -11,6 +13,8 @@ from torch.utils.checkpoint import checkpoint
 
 from .differentiable import OutOfPlace
 from .families import Block, Position
+
+_ATTENTION = "optimized_attention"  # the name by which ComfyUI's models import it
 
 
 @contextmanager
@@ -37,20 +41,37 @@ def walking(blocks: Sequence[Block], last: tuple, recompute: bool = False) -> It
 def _placed(block: Block, position: Position, is_last: bool) -> Any:
     inner = block.module.forward
 
-    def run(*args: Any, **kwargs: Any) -> Any:
+    def run(options: dict, *args: Any, **kwargs: Any) -> Any:
         position.enter(block.key)
-        return inner(*args, **kwargs)
+        with _passed_on(block.silent, options):
+            return inner(*args, **kwargs)
 
     def rerun(*args: Any, **kwargs: Any) -> Any:
         with OutOfPlace():  # backward runs this outside the mode that is on in the first run
             return run(*args, **kwargs)
 
     def forward(*args: Any, **kwargs: Any) -> Any:
+        options = position.options  # by the time of a second run another model call's may stand there
         if is_last or not position.recompute or not torch.is_grad_enabled():
-            return run(*args, **kwargs)
+            return run(options, *args, **kwargs)
         # The model goes on writing into its options; the second run must see them as they are now.
         args = tuple(dict(one) if isinstance(one, dict) else one for one in args)
         kwargs = {name: dict(one) if isinstance(one, dict) else one for name, one in kwargs.items()}
-        return checkpoint(rerun, *args, use_reentrant=False, preserve_rng_state=False, **kwargs)
+        return checkpoint(rerun, options, *args, use_reentrant=False, preserve_rng_state=False, **kwargs)
 
     return forward
+
+
+@contextmanager
+def _passed_on(silent: ModuleType | None, options: dict) -> Iterator[None]:
+    """Inside, attention that this Python module calls without options is called with these."""
+    if silent is None:
+        yield
+        return
+    names = vars(silent)
+    before = names[_ATTENTION]
+    names[_ATTENTION] = partial(before, transformer_options=options)
+    try:
+        yield
+    finally:
+        names[_ATTENTION] = before

@@ -1,20 +1,21 @@
-"""Every transformer family, a tiny instance of ComfyUI's own classes, sampled through the real executor.
+"""Every family, tiny instances of ComfyUI's own classes, sampled through the real executor.
 
 Maps against a naive full softmax, gradients against plain autograd on ordinary weights and against finite
 differences, the loss over ten iterations, off, batches, odd sizes, longer prompts.
 """
 
 from contextlib import ExitStack
+from functools import partial
 
 import pytest
 import torch
 
-from .zoo_names import EVEN_ONLY, NAMES
+from .zoo_names import NAMES, SIZES
 
 
 def graph(name, patch=None, chunks=1, subjects=True, ordinary=False, batch=2, **loader):
     """A batch of 13 x 19 latents (104 x 152 pixels), where the model takes odd sizes at all."""
-    width, height = (176, 96) if name in EVEN_ONLY else (152, 104)
+    width, height = SIZES.get(name, (152, 104))
     nodes = {
         "1": {"class_type": "ToyTransformer", "inputs": {"name": name, "ordinary": ordinary, **loader}},
         "2": {"class_type": "ToyText", "inputs": {"name": name, "seed": 1, "chunks": chunks, "subjects": subjects}},
@@ -94,8 +95,8 @@ def naive(comfy, toy, run, step):
             queries, keys = q, k
         keys = keys.repeat_interleave(queries.shape[1] // keys.shape[1], 1)
         n, m = queries.shape[2], keys.shape[2]
-        if toy.text_at is None:
-            text_key, row, joint = 0, 0, (n, m) == (image, text)
+        if toy.cross is not None:
+            text_key, row, joint = 0, 0, n != m == toy.cross(text)
         elif toy.text_at == "behind":
             text_key, row, joint = image, 0, n == m and m >= text + image
         else:
@@ -106,14 +107,16 @@ def naive(comfy, toy, run, step):
             if mask is not None:
                 logits = logits.masked_fill(~mask, -torch.inf) if mask.dtype == torch.bool else logits + mask
             full = logits.softmax(-1).mean(1)
-            full = full[:, row : row + image, text_key : text_key + text]
-            found.append(full)
+            rows = full if toy.cross is not None else full[:, row : row + image]
+            found.append(rows[..., text_key : text_key + text])
         return comfy_attention(q, k, v, heads, mask=mask, **kwargs)
 
     from comfy.ldm.modules.attention import attention_pytorch as comfy_attention
 
     rope = comfy.pack("gsn.host.differentiable")
     changes = rope._Changes()
+    if toy.silent is not None:
+        changes.set(vars(toy.silent), "optimized_attention", partial(watch, None))
     rope._differentiable_rope(changes)
     x = step.x.detach().clone()
     grid = [-(-n // toy.patch) for n in x.shape[-2:]]

@@ -16,18 +16,15 @@ def kinds(comfy):
 
 
 def carried(comfy):
-    families = comfy.pack("gsn.host.families").FAMILIES
-    return {kind.__name__ for family in families for kind, _ in getattr(family, "kinds", ())}
-
-
-UNETS = {"BaseModel", "SDXL", "SD15_instructpix2pix", "SDXL_instructpix2pix"}  # told apart by their configuration
+    unet, *others = comfy.pack("gsn.host.families").FAMILIES
+    return {kind.__name__ for kind in unet.kinds} | {kind.__name__ for family in others for kind, _ in family.kinds}
 
 
 def test_no_kind_is_forgotten(comfy):
     reasons = comfy.pack("gsn.host.families.refused").REASONS
     refused = [name for names in reasons.values() for name in names]
     assert len(refused) == len(set(refused))
-    assert set(kinds(comfy)) == carried(comfy) | set(refused) | UNETS
+    assert set(kinds(comfy)) == carried(comfy) | set(refused)
 
 
 def test_each_is_refused_by_name_with_its_reason(comfy):
@@ -38,6 +35,21 @@ def test_each_is_refused_by_name_with_its_reason(comfy):
             with pytest.raises(ValueError, match=name) as refused:
                 families.family_of(model, "SingleStepIterRef")
             assert reason in str(refused.value) and "Flux" in str(refused.value)
+
+
+@pytest.mark.parametrize("name", ["SD_X4Upscaler", "LotusD", "SDXLRefiner", "Stable_Zero123", "SVD_img2vid"])
+def test_a_unet_of_another_trade_is_refused(comfy, name):
+    """Their configurations derive from SD 2's or SDXL's, and their network is the very same class."""
+    import comfy.supported_models as configs
+    from comfy.ldm.modules.diffusionmodules.openaimodel import UNetModel
+
+    kind = kinds(comfy)[name.removesuffix("D")]
+    model = kind.__new__(kind)
+    config = getattr(configs, name)
+    parts = {"diffusion_model": UNetModel.__new__(UNetModel), "model_config": config.__new__(config)}
+    model.__dict__.update(parts, model_type="EPS")
+    with pytest.raises(ValueError, match=kind.__name__):
+        comfy.pack("gsn.host.families").family_of(model, "SingleStepIterRef")
 
 
 def test_an_unknown_one_is_told_which_are_known(comfy):

@@ -1,6 +1,23 @@
 """The zoo's names, for parametrising tests: importing the zoo itself needs ComfyUI."""
 
 NAMES = (
+    "sd15",
+    "sd15_inpaint",
+    "sd15_edit",
+    "sd_xs",
+    "sd2",
+    "sd21_v",
+    "sd2_inpaint",
+    "sdxl",
+    "sdxl_zero_snr_v",
+    "sdxl_inpaint",
+    "sdxl_edit",
+    "cosxl",
+    "playground",
+    "ssd_1b",
+    "segmind_vega",
+    "koala_700m",
+    "koala_1b",
     "sd3_clip",
     "sd3_both",
     "sd35_medium",
@@ -13,6 +30,7 @@ NAMES = (
     "flux2",
     "lumina2",
     "z_image",
+    "z_image_pixel",
     "qwen_image",
     "mage_flow",
     "auraflow",
@@ -25,5 +43,14 @@ NAMES = (
     "lens",
     "joyimage",
     "cosmos_predict2",
+    "anima",
+    "hidream",
+    "ernie_image",
+    "pixart_alpha",
+    "pixart_sigma",
+    "hunyuan_dit",
+    "hunyuan_dit1",
+    "pixeldit",
 )
-EVEN_ONLY = ("kandinsky5", "joyimage")  # ComfyUI's own forward fails on odd latents
+# Where ComfyUI's own forward fails on odd latents, and PixArt's on small ones: width and height of the picture.
+SIZES = {"kandinsky5": (176, 96), "joyimage": (176, 96), "pixart_alpha": (320, 224), "pixart_sigma": (320, 224)}

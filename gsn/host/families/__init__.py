@@ -7,9 +7,12 @@ from typing import Any
 from ...plan import GsnError
 from .auraflow import AURAFLOW
 from .boogu import BOOGU
-from .cosmos import COSMOS
+from .cosmos import ANIMA, COSMOS
+from .ernie import ERNIE_IMAGE
 from .family import Block, Family, Layer, Position, TextAttention
 from .flux import FLUX, FLUX2
+from .hidream import HIDREAM
+from .hunyuan_dit import HUNYUAN_DIT
 from .hunyuan_image import HUNYUAN_IMAGE
 from .ideogram4 import IDEOGRAM4
 from .kandinsky5 import KANDINSKY5
@@ -17,6 +20,8 @@ from .krea2 import KREA2
 from .lens import JOYIMAGE, LENS
 from .lumina import LUMINA
 from .omnigen2 import OMNIGEN2
+from .pixart import PIXART
+from .pixeldit import PIXELDIT
 from .qwen_image import QWEN_IMAGE
 from .refused import refusal
 from .sd3 import SD3
@@ -32,6 +37,10 @@ FAMILIES: tuple[Family, ...] = (
     AURAFLOW,
     BOOGU,
     COSMOS,
+    ANIMA,
+    ERNIE_IMAGE,
+    HIDREAM,
+    HUNYUAN_DIT,
     HUNYUAN_IMAGE,
     IDEOGRAM4,
     KANDINSKY5,
@@ -39,6 +48,8 @@ FAMILIES: tuple[Family, ...] = (
     JOYIMAGE,
     LENS,
     OMNIGEN2,
+    PIXART,
+    PIXELDIT,
 )
 
 __all__ = ["FAMILIES", "Block", "Family", "Layer", "Position", "TextAttention", "family_of"]

@@ -1,13 +1,15 @@
-"""Cosmos-Predict2 text to image: cross-attention from the image to the text in every block, after self-attention.
+"""Cosmos-Predict2 text to image and Anima: cross-attention from the image to the text in every block, after
+self-attention.
 
-Checked with comfy/ldm/cosmos/predict2.py of ComfyUI 0.30.0.
+Anima's adapter writes one column for each T5 token, before sampling, and fills up to 512 columns from the back.
+Checked with comfy/ldm/cosmos/predict2.py and comfy/ldm/anima/model.py, `preprocess_text_embeds`, of ComfyUI 0.30.0.
 """
 
 from typing import Any
 
 import comfy.model_base as known
 
-from .joint import Joint, cross
+from .joint import Joint, cross, cross_first
 
 
 class _Cosmos(Joint):
@@ -15,11 +17,19 @@ class _Cosmos(Joint):
         return None if getattr(model, "image_to_video", False) else super().preset_name(model)
 
 
+def _parts(network: Any):
+    return [("block", network.blocks)]
+
+
+def _patch(network: Any) -> int:
+    return network.patch_spatial
+
+
 COSMOS = _Cosmos(
-    title="Cosmos-Predict2 (text to image)",
-    kinds=((known.CosmosPredict2, "cosmos"),),
-    parts=lambda network: [("block", network.blocks)],
-    patch=lambda network: network.patch_spatial,
-    where=cross,
-    call=1,
-)
+    title="Cosmos-Predict2 (text to image)", kinds=((known.CosmosPredict2, "cosmos"),), parts=_parts, patch=_patch,
+    where=cross, call=1,
+)  # fmt: skip
+ANIMA = Joint(
+    title="Anima", kinds=((known.Anima, "transformer"),), parts=_parts, patch=_patch,
+    where=cross_first, call=1, given=lambda text: max(512, text),
+)  # fmt: skip

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from types import ModuleType
 from typing import Any, Protocol
 
 from torch import Tensor, nn
@@ -25,10 +26,15 @@ class Layer:
 
 @dataclass(frozen=True)
 class Block:
-    """A module that one block of the model is, or one of several; key: the block's address."""
+    """A module that one block of the model is, or one of several; key: the block's address.
+
+    silent: the Python module through whose name `optimized_attention` the block calls attention without passing
+    the model call's options on; None where it passes them.
+    """
 
     key: tuple
     module: nn.Module
+    silent: ModuleType | None = None
 
 
 @dataclass
@@ -37,11 +43,13 @@ class Position:
 
     key: address of the block that is running; calls: its attention calls so far; recompute: keep nothing of a
     block but what goes in, and run it a second time in backward (the same gradient, less memory, more time).
+    options: the running model call's transformer_options, for blocks that are silent about them.
     """
 
     key: tuple = ()
     calls: int = 0
     recompute: bool = False
+    options: dict = field(default_factory=dict)
 
     def enter(self, key: tuple) -> None:
         self.key, self.calls = key, 0

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import partial
+from types import ModuleType
 from typing import Any
 
 from comfy.patcher_extension import WrappersMP, add_wrapper_with_key
@@ -35,9 +36,19 @@ def image_first(network: Any, queries: int, keys: int, text: int, image: int) ->
     return (image, 0) if queries == keys == text + image else None
 
 
+def image_then_texts(network: Any, queries: int, keys: int, text: int, image: int) -> tuple[int, int] | None:
+    """The image, then the text, then more text of another encoder."""
+    return (image, 0) if queries == keys >= text + image else None
+
+
 def cross(network: Any, queries: int, keys: int, text: int, image: int) -> tuple[int, int] | None:
     """Image queries on text keys alone."""
     return (0, 0) if (queries, keys) == (image, text) else None
+
+
+def cross_first(network: Any, queries: int, keys: int, text: int, image: int) -> tuple[int, int] | None:
+    """Image queries on the text's keys, then whatever the model puts behind them (more text, filling)."""
+    return (0, 0) if queries == image and keys >= text else None
 
 
 @dataclass(frozen=True)
@@ -47,7 +58,7 @@ class Joint:
     where: (network, query count, key count, text length, image tokens) -> (first text key, first image query),
     or None for a call that is not text meeting image. given: the encoder's text length -> the conditioning's,
     where the model's `extra_conds` pads it. call: which attention call of a block it is, for those that cannot
-    be told apart by their lengths.
+    be told apart by their lengths. silent: see Block.
     """
 
     title: str
@@ -57,13 +68,14 @@ class Joint:
     where: Where = text_first
     given: Callable[[int], int] = int
     call: int | None = None
+    silent: ModuleType | None = None
 
     def preset_name(self, model: Any) -> str | None:
         return next((name for kind, name in self.kinds if type(model) is kind), None)
 
     def blocks(self, model: Any) -> tuple[Block, ...]:
         return tuple(
-            Block((part, number), module)
+            Block((part, number), module, self.silent)
             for part, modules in self.parts(model.diffusion_model)
             for number, module in enumerate(modules)
         )
@@ -83,6 +95,7 @@ class Joint:
             inner = options.get("optimized_attention_override")
             watch = _Watch(partial(self.where, network), sink, position, text, grid, self.call, inner)
             options["optimized_attention_override"] = watch
+            position.options = options
             return executor(x, t, c_concat, c_crossattn, control, options, **kwargs)
 
         add_wrapper_with_key(

@@ -20,7 +20,7 @@ def _behind_padding(network: Any, queries: int, keys: int, text: int, image: int
 
 LUMINA = Joint(
     title="Lumina 2, Z-Image",
-    kinds=((known.Lumina2, "transformer"),),
+    kinds=((known.Lumina2, "transformer"), (known.ZImagePixelSpace, "transformer")),
     parts=lambda network: [("block", network.layers)],
     patch=lambda network: network.patch_size,
     where=_behind_padding,

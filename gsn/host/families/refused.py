@@ -5,7 +5,6 @@ from __future__ import annotations
 import comfy.model_base as known
 
 _VIDEO = "it makes video, and this pack works on still pictures"
-_NO_ADDRESS = "its attention calls do not say which model call they belong to, so their maps cannot be read"
 _NO_TEXT = "it does not draw from a prompt"
 _UPSCALER = "it refines or enlarges a picture whose content is already decided"
 _AUDIO = "it makes sound"
@@ -18,13 +17,10 @@ REASONS: dict[str, tuple[str, ...]] = {
         "WAN21", "WAN21_CausalAR", "WAN21_Vace", "WAN21_Camera", "WAN21_HuMo", "WAN22_Animate", "WAN22_S2V", "WAN22",
         "WAN21_FlowRVS", "WAN21_SCAIL", "WAN21_SCAIL2", "WAN22_WanDancer", "MiniMaxH3", "Kandinsky5", "CogVideoX",
     ),
-    _NO_ADDRESS: ("PixArt", "HunyuanDiT", "ErnieImage"),
-    "its experts run where no gradient is kept, so the gradient would be wrong": ("HiDream",),
     "its text and picture are one stream of a language model whose columns are not known here": ("HiDreamO1",),
-    "it was not tried here": ("PixelDiTT2I", "PiD", "ZImagePixelSpace"),
-    "its text passes through an adapter whose columns are not proven here": ("Anima",),
+    "it was not tried here": ("PiD",),
     "it draws in two stages with its own text layout": ("StableCascade_C", "StableCascade_B"),
-    _NO_TEXT: ("Stable_Zero123", "Lotus", "SD21UNCLIP", "RT_DETR_v4", "DepthAnything3", "SAM3"),
+    _NO_TEXT: ("Stable_Zero123", "Lotus", "RT_DETR_v4", "DepthAnything3", "SAM3"),
     _UPSCALER: ("SDXLRefiner", "SD_X4Upscaler", "HunyuanImage21Refiner"),
     _AUDIO: ("StableAudio1", "StableAudio3", "ACEStep", "ACEStep15"),
     _THREE_D: ("Hunyuan3Dv2", "Hunyuan3Dv2_1", "TripoSplat"),

@@ -7,26 +7,31 @@ from __future__ import annotations
 
 from typing import Any
 
-import comfy.supported_models as known
+import comfy.model_base as known
+import comfy.supported_models as configs
 from comfy.ldm.modules.attention import SpatialTransformer, attention_pytorch
 from comfy.ldm.modules.diffusionmodules.openaimodel import Downsample, ResBlock, UNetModel, Upsample
 from comfy.patcher_extension import WrappersMP, add_wrapper_with_key
 
 from .family import Block, Layer, Position, Sink, TextAttention
 
-_KINDS = ((known.SDXL, "sdxl"), (known.SDXLRefiner, None), (known.SD20, "sd2"), (known.SD15, "sd1"))
+_PRESETS = ((configs.SDXL, "sdxl"), (configs.SD20, "sd2"), (configs.SD15, "sd1"))  # configuration -> preset
 
 
 class Unet:
-    title = "SD 1.x, SD 2.x, SDXL (UNet)"
+    title = "SD 1.x, SD 2.x, SDXL and their variants (UNet)"
+    # SSD-1B, Vega, KOALA, Playground and the inpainting models have no class of their own
+    kinds = (known.BaseModel, known.SD21UNCLIP, known.SDXL, known.SD15_instructpix2pix, known.SDXL_instructpix2pix)
 
     def preset_name(self, model: Any) -> str | None:
-        if not isinstance(getattr(model, "diffusion_model", None), UNetModel):
+        if type(model) not in self.kinds or not isinstance(model.diffusion_model, UNetModel):
             return None
         own = vars(model.model_config).get("gsn_preset")  # the demo model names its own
         if own is not None:
             return own
-        return next((name for kind, name in _KINDS if isinstance(model.model_config, kind)), None)
+        if model.model_type == known.ModelType.EDM:
+            return "playground"
+        return next((name for config, name in _PRESETS if isinstance(model.model_config, config)), None)
 
     def layers(self, model: Any) -> tuple[Layer, ...]:
         unet = model.diffusion_model

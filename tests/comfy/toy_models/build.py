@@ -7,7 +7,9 @@ up path's skip shapes are the real ones.
 """
 
 import json
+from contextlib import nullcontext
 from pathlib import Path
+from unittest.mock import patch
 
 import comfy.cldm.cldm
 import comfy.controlnet
@@ -26,55 +28,13 @@ import comfy.taesd.taesd
 import comfy.text_encoders.sd2_clip
 import comfy.text_encoders.sd3_clip
 import torch
+from comfy.ldm.modules.diffusionmodules.openaimodel import UNetModel
 
 from .zoo import TOYS
+from .zoo.toy import Toy
+from .zoo.unet import SD1, SD1_LAYOUT, SDXL, UNET, VEGA_LAYOUT, WIDTH
 
 DTYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16, "fp8": torch.float8_e4m3fn}
-WIDTH = 64  # of every toy text encoder
-
-_UNET = {
-    "image_size": 32,
-    "in_channels": 4,
-    "out_channels": 4,
-    "model_channels": 32,
-    "use_spatial_transformer": True,
-    "legacy": False,
-    "use_temporal_attention": False,
-    "adm_in_channels": None,
-    "disable_self_attentions": None,
-}
-_SD1_LAYOUT = {
-    "num_res_blocks": [2, 2, 2, 2],
-    "channel_mult": (1, 2, 2, 2),
-    "transformer_depth": [1, 1, 1, 1, 1, 1, 0, 0],
-    "transformer_depth_output": [1, 1, 1, 1, 1, 1, 1, 1, 1, 0, 0, 0],
-    "transformer_depth_middle": 1,
-}
-_SDXL_LAYOUT = {
-    "num_res_blocks": [2, 2, 2],
-    "channel_mult": (1, 2, 2),
-    "transformer_depth": [0, 0, 1, 1, 2, 2],
-    "transformer_depth_output": [0, 0, 0, 1, 1, 1, 2, 2, 2],
-    "transformer_depth_middle": 2,
-}
-_SDXL_ADM = WIDTH + 6 * 256  # pooled text and the six size numbers
-
-
-class ToySD15(comfy.supported_models.SD15):
-    unet_extra_config = {"num_heads": 2, "num_head_channels": -1}
-
-
-class ToySD21V(comfy.supported_models.SD20):
-    unet_extra_config = {"num_heads": -1, "num_head_channels": 16}
-
-    def model_type(self, state_dict, prefix=""):
-        return comfy.model_base.ModelType.V_PREDICTION
-
-
-class ToySDXL(comfy.supported_models.SDXL):
-    unet_extra_config = {"num_heads": -1, "num_head_channels": 16}
-
-
 _MMDIT = {
     "input_size": None,
     "patch_size": 2,
@@ -92,21 +52,12 @@ _MMDIT = {
     "pos_embed_offset": None,
 }
 
+SDXL_LAYOUT = VEGA_LAYOUT | {"transformer_depth_middle": 2}
 FAMILIES = {
-    "sd15": (ToySD15, _UNET | _SD1_LAYOUT | {"context_dim": WIDTH, "use_linear_in_transformer": False}),
-    "sd21_v": (ToySD21V, _UNET | _SD1_LAYOUT | {"context_dim": WIDTH, "use_linear_in_transformer": True}),
-    "sdxl": (
-        ToySDXL,
-        _UNET
-        | _SDXL_LAYOUT
-        | {
-            "context_dim": 2 * WIDTH,
-            "use_linear_in_transformer": True,
-            "num_classes": "sequential",
-            "adm_in_channels": _SDXL_ADM,
-        },
-    ),
-    "sd3": (comfy.supported_models.SD3, _MMDIT),
+    "sd15": TOYS["sd15"],
+    "sd21_v": TOYS["sd21_v"],
+    "sdxl": Toy(comfy.supported_models.SDXL, SDXL | SDXL_LAYOUT, 2 * WIDTH, 17),
+    "sd3": Toy(comfy.supported_models.SD3, _MMDIT, 4096, 3),
 }
 
 
@@ -159,30 +110,21 @@ def fill(module, seed, eps_unet=False):
 
 def build_model(family="sd15", seed=0, dtype="fp32", normal_weights=False, compute_dtype=torch.float32):
     """A ModelPatcher as a loader returns it: weights stored as `dtype`, computed in `compute_dtype`."""
-    base, unet_config = FAMILIES[family]
-    with torch.inference_mode(not normal_weights):
-        config = base(unet_config)
-        storage = DTYPES[dtype]
-        config.set_inference_dtype(storage, None if storage == compute_dtype else compute_dtype)
-        model = config.get_model({}, "", device="cpu")
-        fill(model.diffusion_model, seed, eps_unet=model.model_type == comfy.model_base.ModelType.EPS)
-        return comfy.model_patcher.CoreModelPatcher(
-            model,
-            load_device=comfy.model_management.get_torch_device(),
-            offload_device=torch.device("cpu"),
-        )
+    return _patcher(FAMILIES[family], seed, dtype, normal_weights, compute_dtype)
 
 
 def build_transformer(name, seed=0, dtype="fp32", normal_weights=False, compute_dtype=torch.float32):
     """A ModelPatcher of a toy of the zoo, as `build_model` makes one of the others."""
-    toy = TOYS[name]
+    return _patcher(TOYS[name], seed, dtype, normal_weights, compute_dtype)
+
+
+def _patcher(toy, seed, dtype, normal_weights, compute_dtype):
     with torch.inference_mode(not normal_weights):
-        config = toy.base(dict(toy.config))
-        config.unet_config |= toy.config  # some classes fill in the real sizes
         storage = DTYPES[dtype]
-        config.set_inference_dtype(storage, None if storage == compute_dtype else compute_dtype)
-        model = config.get_model({}, "", device="cpu")
-        network = fill(model.diffusion_model, seed)
+        model = _empty(toy, storage, None if storage == compute_dtype else compute_dtype)
+        is_unet = isinstance(model.diffusion_model, UNetModel)
+        predicts_noise = model.model_type == comfy.model_base.ModelType.EPS
+        network = fill(model.diffusion_model, seed, eps_unet=is_unet and predicts_noise)
         for scale in (p for name, p in network.named_parameters() if name.endswith("scale")):
             scale.copy_(scale.float() + toy.neutral_scale - 1)
         for buffer in (b for name, b in network.named_buffers() if name.endswith("pos_embed")):
@@ -192,6 +134,17 @@ def build_transformer(name, seed=0, dtype="fp32", normal_weights=False, compute_
             load_device=comfy.model_management.get_torch_device(),
             offload_device=torch.device("cpu"),
         )
+
+
+def _empty(toy, storage, compute, quantised=False):
+    """The toy's model, its weights not yet set."""
+    config = toy.base(dict(toy.config))
+    config.unet_config |= toy.config  # some classes fill in the real sizes
+    if quantised:
+        config.quant_config = {"mixed_ops": True}
+    config.set_inference_dtype(storage, compute)
+    with patch.object(*toy.smaller) if toy.smaller else nullcontext():
+        return config.get_model(dict(toy.state), "", device="cpu")
 
 
 QUANTISED = {"fp8_scaled": ("float8_e4m3fn", 448), "int8": ("int8_tensorwise", 127)}
@@ -206,11 +159,7 @@ def build_quantised(name, kind="fp8_scaled", seed=0):
     rounded = dict(state)
     toy = TOYS[name]
     with torch.inference_mode():
-        config = toy.base(dict(toy.config))
-        config.unet_config |= toy.config  # some classes fill in the real sizes
-        config.quant_config = {"mixed_ops": True}
-        config.set_inference_dtype(torch.float32, torch.float32)
-        model = config.get_model({}, "", device="cpu")
+        model = _empty(toy, torch.float32, torch.float32, quantised=True)
         for key, module in model.diffusion_model.named_modules():
             if type(module).__name__ != "Linear" or not key.split(".")[-1].startswith(("qkv", "linear", "fc")):
                 continue
@@ -233,7 +182,7 @@ def build_quantised(name, kind="fp8_scaled", seed=0):
 
 def build_controlnet(seed=0):
     """A ControlNet of the toy SD1.x model: its own down path, and residuals that are not zero."""
-    layout = {k: v for k, v in (_UNET | _SD1_LAYOUT).items() if k not in ("out_channels", "transformer_depth_output")}
+    layout = {k: v for k, v in (SD1 | SD1_LAYOUT).items() if k not in ("out_channels", "transformer_depth_output")}
     config = layout | {"hint_channels": 3, "context_dim": WIDTH, "num_heads": 2}
     for unused in ("use_linear_in_transformer", "disable_self_attentions", "use_temporal_attention"):
         config.pop(unused, None)
@@ -285,7 +234,7 @@ def write_checkpoint(path, seed=0):
     import safetensors.torch
 
     config = comfy.supported_models.SD15(
-        _UNET
+        UNET
         | {
             "model_channels": 320,
             "context_dim": 768,

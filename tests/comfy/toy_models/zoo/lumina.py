@@ -30,8 +30,21 @@ _Z_IMAGE = _LUMINA | {
     "time_scale": 1000.0,
     "pad_tokens_multiple": 32,
 }
+_Z_PIXEL = _Z_IMAGE | {
+    "image_model": "zimage_pixel",
+    "patch_size": 16,
+    "in_channels": 3,
+    "decoder_hidden_size": 32,
+    "decoder_num_res_blocks": 1,
+}
+
+
+def padded(text):
+    return (0, -(-text // 32) * 32)
+
 
 TOYS = {
     "lumina2": Toy(known.Lumina2, _LUMINA, 32, 2, (("gemma2", 20),)),
-    "z_image": Toy(known.Lumina2, _Z_IMAGE, 32, 2, (("qwen3", 20),), text_at=lambda text: (0, -(-text // 32) * 32)),
+    "z_image": Toy(known.Lumina2, _Z_IMAGE, 32, 2, (("qwen3", 20),), text_at=padded),
+    "z_image_pixel": Toy(known.ZImagePixelSpace, _Z_PIXEL, 32, 2, (("qwen3", 20),), text_at=padded, patch=16),
 }

@@ -1,0 +1,18 @@
+"""ERNIE-Image: one stream, image first; the latent's cells are its tokens.
+
+Checked with comfy/ldm/ernie/model.py of ComfyUI 0.30.0.
+"""
+
+import comfy.ldm.ernie.model
+import comfy.model_base as known
+
+from .joint import Joint, image_first
+
+ERNIE_IMAGE = Joint(
+    title="ERNIE-Image",
+    kinds=((known.ErnieImage, "transformer"),),
+    parts=lambda network: [("block", network.layers)],
+    patch=lambda network: network.patch_size,
+    where=image_first,
+    silent=comfy.ldm.ernie.model,
+)
