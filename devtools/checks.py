@@ -16,6 +16,7 @@ from pathlib import Path
 from .environment import ROOT, log, prepare, venv_script
 
 SUITES = ("unit", "comfy", "server")
+WORKERS = min(os.cpu_count() or 1, 4)  # of the suite inside ComfyUI: up to 3 GB each
 
 
 def run(args):
@@ -37,7 +38,11 @@ def run(args):
     for suite in chosen_suites(args.fast, paths):
         log(f"--- tests/{suite}")
         within = [p for p in paths if suite_of(p) in (suite, None)] or [f"tests/{suite}"]
-        code, counts = run_suite([str(venv_script("pytest")), *within, *options], env)
+        workers = WORKERS if suite == "comfy" and not paths else 1
+        parallel = ["-n", str(workers), "--dist", "worksteal"] if workers > 1 else []
+        # toy models gain nothing from a second thread, and two processes that share cores lose much
+        own = env | {"OMP_NUM_THREADS": "1"} if parallel else env
+        code, counts = run_suite([str(venv_script("pytest")), *within, *parallel, *options], own)
         totals += counts
         # 5 is "no test was selected", which is fine in one suite when -k or -m chose among all of them
         if code and not (code == 5 and options):
