@@ -24,7 +24,7 @@ from . import memory
 from .capture import choose_layers
 from .differentiable import differentiable, refuse_foreign
 from .families import Family, family_of
-from .forward import EntryForward, OpenedStep, Reading, detached
+from .forward import EntryForward, OpenedStep, Reading, detached, unnoticed
 from .preview import preview_of
 from .split import opened
 from .walk import walking
@@ -103,6 +103,9 @@ def prepare(plan: Plan, sampler: Any, guider: Any, sigmas: Tensor, noise: Tensor
     resolved = _resolve(actions, schedule, preset, [s for _, s in entries], trace)
     if not resolved:
         return None
+    if getattr(guider.model_options.get("context_handler"), "dim", 0) != 0:  # 0 is the batch: images apart
+        trace.notes.append(f"{origin}: read the whole picture at once; context windows apply to ordinary steps only")
+        log.warning(trace.notes[-1])
     reading = Reading(family, layers, preset.processing(spec.columns, spec.stream))
     return _Run(resolved, guider, sigmas, schedule, preset, spec.memory, reading, entries, trace)
 
@@ -227,7 +230,11 @@ class _Run:
             bar.update_absolute(done, preview=preview_of(maps))
 
         with ExitStack() as stack:
+            stack.enter_context(unnoticed(step.extra_args["model_options"], step.x.device))
             stack.enter_context(differentiable(step.model, action.origin))
+            if step.extra_args["model_options"].get("transformer_options", {}).get("patches"):
+                # other packs' patches may write into what autograd has kept; it then copies it, at some cost
+                stack.enter_context(torch.autograd.graph.allow_mutation_on_saved_tensors())
             position = stack.enter_context(
                 walking(self.reading.family.blocks(step.model), self.reading.layers[-1].key, self._recompute(step))
             )

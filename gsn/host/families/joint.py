@@ -80,9 +80,10 @@ class Joint:
             position.enter(())
             grid = (-(-x.shape[-2] // patch), -(-x.shape[-1] // patch))
             options = dict(transformer_options or {})
-            inner = options.get("optimized_attention_override")
-            watch = _Watch(partial(self.where, network), sink, position, text, grid, self.call, inner)
-            options["optimized_attention_override"] = watch
+            # in the place of another pack's: which attention is computed is for `differentiable` to say
+            options["optimized_attention_override"] = _Watch(
+                partial(self.where, network), sink, position, text, grid, self.call
+            )
             return executor(x, t, c_concat, c_crossattn, control, options, **kwargs)
 
         add_wrapper_with_key(
@@ -98,7 +99,6 @@ class _Watch:
     text: int
     grid: tuple[int, int]
     call: int | None
-    inner: Callable | None
 
     def __call__(self, function: Callable, q: Tensor, k: Tensor, v: Tensor, heads: int, *args: Any, **kwargs: Any):
         by_heads = kwargs.get("skip_reshape", False)
@@ -129,9 +129,7 @@ class _Watch:
                     _rows_of_mask(mask, rows),
                 ),
             )
-        if self.inner is None:
-            return function(q, k, v, heads, *args, **kwargs)
-        return self.inner(function, q, k, v, heads, *args, **kwargs)
+        return function(q, k, v, heads, *args, **kwargs)
 
 
 def _rows_of_mask(mask: Tensor | None, rows: slice) -> Tensor | None:

@@ -22,6 +22,7 @@ import comfy.sd1_clip
 import comfy.sdxl_clip
 import comfy.supported_models
 import comfy.supported_models_base
+import comfy.t2i_adapter.adapter
 import comfy.taesd.taesd
 import comfy.text_encoders.sd2_clip
 import comfy.text_encoders.sd3_clip
@@ -64,6 +65,10 @@ class ToySD15(comfy.supported_models.SD15):
     unet_extra_config = {"num_heads": 2, "num_head_channels": -1}
 
 
+class ToyInstructPix2Pix(comfy.supported_models.SD15_instructpix2pix):
+    unet_extra_config = ToySD15.unet_extra_config
+
+
 class ToySD21V(comfy.supported_models.SD20):
     unet_extra_config = {"num_heads": -1, "num_head_channels": 16}
 
@@ -94,6 +99,14 @@ _MMDIT = {
 
 FAMILIES = {
     "sd15": (ToySD15, _UNET | _SD1_LAYOUT | {"context_dim": WIDTH, "use_linear_in_transformer": False}),
+    "sd15_inpaint": (
+        ToySD15,
+        _UNET | _SD1_LAYOUT | {"context_dim": WIDTH, "use_linear_in_transformer": False, "in_channels": 9},
+    ),
+    "sd15_ip2p": (
+        ToyInstructPix2Pix,
+        _UNET | _SD1_LAYOUT | {"context_dim": WIDTH, "use_linear_in_transformer": False, "in_channels": 8},
+    ),
     "sd21_v": (ToySD21V, _UNET | _SD1_LAYOUT | {"context_dim": WIDTH, "use_linear_in_transformer": True}),
     "sdxl": (
         ToySDXL,
@@ -242,6 +255,15 @@ def build_controlnet(seed=0):
         fill(network, seed + 3)
         device = comfy.model_management.get_torch_device()
         return comfy.controlnet.ControlNet(network, load_device=device)
+
+
+def build_t2i_adapter(seed=0):
+    """A T2I adapter of the toy SD1.x model."""
+    with torch.inference_mode():
+        network = comfy.t2i_adapter.adapter.Adapter(
+            channels=[32, 64, 64, 64], nums_rb=1, cin=192, ksize=1, sk=True, use_conv=False, xl=False
+        )
+        return comfy.controlnet.T2IAdapter(fill(network, seed + 4), 3, 8, "nearest-exact")
 
 
 def _clip_target(family):
