@@ -125,6 +125,12 @@ def _entries(conds: dict, family: Family, origin: str) -> list[tuple[dict, Subje
             f"{origin}: the positive conditioning carries no subjects; it was made by another encode node. Replace the"
             " positive CLIPTextEncode by GSNSubjects (same CLIP, same text) and connect its CONDITIONING"
         )
+    widths = sorted({text.cond.shape[-1] for entry, _ in positive if (text := entry["model_conds"].get("c_crossattn"))})
+    if len(widths) > 1:
+        raise GsnError(
+            f"{origin}: the positive conditioning mixes texts of {' and '.join(map(str, widths))} channels, which come"
+            " from different kinds of text encoder; make all of it with this model's CLIP"
+        )
     found = [(entry, subjects) for entry, subjects in positive if isinstance(subjects, Subjects) and subjects.items]
     for entry, subjects in found:
         text = entry["model_conds"].get("c_crossattn")

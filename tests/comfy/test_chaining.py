@@ -551,3 +551,18 @@ def test_context_windows_over_the_picture_are_noted(comfy):
     assert "context windows" in " ".join(result["p0", 1].trace.notes)
     images = comfy.run(chained(Patch("ContextWindowsManual", WINDOWS), [REFINE]), ["out", ("p0", 1)]).check()
     assert not images["p0", 1].trace.notes
+
+
+def test_a_compiled_model(comfy):
+    """Really compiled, where this machine can: the ordinary steps are, the gradient is that of the model itself."""
+    patch = Patch("TorchCompileModel", {"backend": "inductor"}, "sd3", batch=1)
+    session = comfy.session()
+    plain = session.run(chained(patch), ["out"])
+    if not plain.ok and ("compiler" in plain.error or "Inductor" in plain.error):
+        pytest.skip(f"torch.compile does not work here: {plain.error.splitlines()[0]}")
+    plain = samples(plain)
+    for first in (True, False):
+        assert torch.equal(samples(session.run(chained(patch, [refine(step=1, iterations=0)], first), ["out"])), plain)
+        assert torch.equal(samples(session.run(chained(patch, [refine(step=1, lr=0.0)], first), ["out"])), plain)
+        checked(session, chained(patch, [REFINE], first), plain)
+    assert torch.equal(samples(session.run(chained(patch), ["out"])), plain)
