@@ -75,9 +75,7 @@ class Reading:
 class EntryForward:
     """z -> AttentionMaps for one positive entry; the `Forward` that interventions call."""
 
-    def __init__(
-        self, entry: dict, subjects: Subjects, reading: Reading, position: Position, step: OpenedStep
-    ):
+    def __init__(self, entry: dict, subjects: Subjects, reading: Reading, position: Position, step: OpenedStep):
         self.subjects = subjects
         self._entry = entry
         self._reading = reading

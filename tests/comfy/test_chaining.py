@@ -13,12 +13,11 @@ from .zoo_names import NAMES
 
 LORA = "toy_chain_lora.safetensors"
 HYPERNETWORK = "toy_hypernetwork.pt"
-EXTRAS = (
-    "nodes_lora_debug nodes_apg nodes_attention_multiply nodes_cfg nodes_context_windows nodes_differential_diffusion"
-    " nodes_eps nodes_fresca nodes_hypernetwork nodes_hypertile nodes_ip2p nodes_latent nodes_lumina2 nodes_mahiro"
-    " nodes_model_downscale nodes_model_merging nodes_model_patch nodes_nag nodes_pag nodes_rope nodes_sag nodes_slg"
-    " nodes_tcfg nodes_tomesd nodes_torch_compile nodes_video_model"
-).split()
+EXTRAS = """
+lora_debug apg attention_multiply cfg context_windows differential_diffusion eps fresca hypernetwork hypertile ip2p
+latent lumina2 mahiro model_downscale model_merging model_patch nag pag rope sag slg tcfg tomesd torch_compile
+video_model
+"""
 REFINE = refine(step=1, iterations=2)
 
 
@@ -44,8 +43,8 @@ def prepared(comfy):
     ]
     made = {64: layers, "activation_func": "relu", "is_layer_norm": False, "activate_output": False}
     torch.save(made, str(comfy.base / "models" / "hypernetworks" / HYPERNETWORK))
-    for name in EXTRAS:
-        comfy.extra(name)
+    for name in EXTRAS.split():
+        comfy.extra(f"nodes_{name}")
 
 
 @dataclass(frozen=True)
@@ -120,6 +119,7 @@ THIN = {"q": 0.8, "k": 1.2, "v": 0.9, "out": 1.1}
 DIT = {"double_layers": "1, 2", "single_layers": "", "start_percent": 0.0, "end_percent": 1.0}
 
 NAG = {"nag_scale": 5.0, "nag_alpha": 0.5, "nag_tau": 1.5}
+SELF = {"scale": 0.9, "blur_sigma": 2.0}
 ROPE = {"scale_x": 1.5, "shift_x": 1.0, "scale_y": 0.7, "shift_y": 0.0, "scale_t": 1.0, "shift_t": 0.0}
 CONTROL = {"model_patch": ["mp", 0], "vae": ["mp", 1], "image": ["i", 0], "strength": 1.0}
 
@@ -161,7 +161,7 @@ PATCHES = [
     Patch("ModelNoiseScale", {"noise_scale": 0.9}, "sd3"),
     Patch("RescaleCFG", {"multiplier": 0.7}),
     Patch("PerturbedAttentionGuidance", {"scale": 3.0}),
-    Patch("SelfAttentionGuidance", {"scale": 0.9, "blur_sigma": 2.0}),
+    Patch("SelfAttentionGuidance", SELF),
     Patch("NAGuidance", NAG),
     Patch("TCFG"),
     Patch("TCFG", family="sd3"),
@@ -221,7 +221,6 @@ def test_a_patch_before_and_after_ours(comfy, patch):
         for nodes in (chained(patch, [refine(step=0, iterations=1)]), bare(patch, [refine(step=0, iterations=1)])):
             losses.append(session.run(nodes, ["out", ("p0", 1)]).check()["p0", 1].trace.records[0].loss)
         assert all(abs(a - b) > 1e-6 for a, b in zip(*losses, strict=True)), "the loss is that of the bare model"
-
 
 
 # --- what is added to the prompt or to the latent
@@ -449,7 +448,7 @@ def test_another_packs_attention_is_for_ordinary_passes(comfy):
         assert counts == {"ordinary": ordinary}
 
 
-@pytest.mark.parametrize("patch", [None, toy("ip_adapter"), Patch("SelfAttentionGuidance", {"scale": 0.9, "blur_sigma": 2.0})])  # fmt: skip
+@pytest.mark.parametrize("patch", [None, toy("ip_adapter"), Patch("SelfAttentionGuidance", SELF)], ids=str)
 def test_the_chosen_attention_is_for_ordinary_passes(comfy, monkeypatch, patch):
     """As --use-sage-attention: no backward, and also behind patches that do not hand on the transformer options."""
     import comfy.ldm.modules.attention as attention

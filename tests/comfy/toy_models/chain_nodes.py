@@ -121,8 +121,7 @@ def compiled(model):
 
 
 PATCHES = {
-    f.__name__: f
-    for f in (ip_adapter, extra_tokens, shorter_text, attention_patches, momentum, override, compiled)
+    f.__name__: f for f in (ip_adapter, extra_tokens, shorter_text, attention_patches, momentum, override, compiled)
 }
 
 
