@@ -39,6 +39,7 @@ class OpenedStep:
     model: Any  # comfy.model_base.BaseModel
     model_k: Any  # KSamplerX0Inpaint, which holds latent_image and noise
     extra_args: dict
+    rewind: Callable[[], None] = lambda: None  # see `unnoticed`
 
     def blended(self, x: Tensor, rows: slice) -> Tensor:
         """What the network sees of x under an inpaint mask; its gradient is thereby masked as well."""
@@ -85,6 +86,7 @@ class EntryForward:
 
     def __call__(self, latent: Tensor, rows: slice) -> AttentionMaps:
         step = self._step
+        step.rewind()
         x = step.x[rows] + (latent - self._z0[rows]) / step.scale  # equals the sampler's x bit for bit at z0
         x = step.blended(x, rows)
         entry = _rows_of_entry(self._entry, rows, step.x.shape[0])
@@ -121,20 +123,25 @@ def plain_options(model_options: dict) -> dict:
 
 
 @contextmanager
-def unnoticed(model_options: dict, device: torch.device) -> Iterator[None]:
+def unnoticed(model_options: dict, device: torch.device) -> Iterator[Callable[[], None]]:
     """Inside, a call begins as the sampler's next call will, and the patches on the model do not remember it.
 
     Patches draw random numbers (token merging, tiling), and keep things from one part of a call to another in
-    their own attributes or closures; a call that is cut off would leave them in the middle.
+    their own attributes or closures; a call that is cut off, or a backward that recomputes, would leave them in the
+    middle. Yields what takes their memory back to the beginning.
     """
     undo: list[Callable[[], None]] = []
     _remember(model_options, undo, 2, set())
+
+    def rewind() -> None:
+        for one in undo:
+            one()
+
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
         try:
-            yield
+            yield rewind
         finally:
-            for one in undo:
-                one()
+            rewind()
 
 
 def _remember(value: Any, undo: list[Callable[[], None]], depth: int, seen: set[int]) -> None:

@@ -236,7 +236,7 @@ class _Run:
             bar.update_absolute(done, preview=preview_of(maps))
 
         with ExitStack() as stack:
-            stack.enter_context(unnoticed(step.extra_args["model_options"], step.x.device))
+            rewind = stack.enter_context(unnoticed(step.extra_args["model_options"], step.x.device))
             stack.enter_context(differentiable(step.model, action.origin))
             if step.extra_args["model_options"].get("transformer_options", {}).get("patches"):
                 # other packs' patches may write into what autograd has kept; it then copies it, at some cost
@@ -249,7 +249,7 @@ class _Run:
                 position.recompute = True
                 memory.release()
 
-            ordinary = replace(step, x=step.x.detach().clone().float(), sigma=step.sigma.clone())
+            ordinary = replace(step, x=step.x.detach().clone().float(), sigma=step.sigma.clone(), rewind=rewind)
             z0 = ordinary.x * step.scale
             context = Context(
                 step=info,

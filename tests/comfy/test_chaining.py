@@ -14,9 +14,9 @@ from .zoo_names import NAMES
 LORA = "toy_chain_lora.safetensors"
 HYPERNETWORK = "toy_hypernetwork.pt"
 EXTRAS = """
-lora_debug apg attention_multiply cfg context_windows differential_diffusion eps fresca hypernetwork hypertile ip2p
-latent lumina2 mahiro model_downscale model_merging model_patch nag pag rope sag slg tcfg tomesd torch_compile
-video_model
+lora_debug apg attention_multiply cfg context_windows differential_diffusion edit_model eps fresca hypernetwork hypertile
+ip2p latent lumina2 mahiro model_downscale model_merging model_patch nag pag rope sag slg tcfg tomesd torch_compile
+video_model flux
 """
 REFINE = refine(step=1, iterations=2)
 
@@ -499,6 +499,38 @@ def test_tokens_that_another_pack_adds_are_not_words(comfy, monkeypatch):
     with_them, alone = (maps.probabilities for maps in found)
     assert with_them.shape == alone.shape and with_them.shape[-1] == 77
     assert (with_them.sum(-1) < 0.999).all() and torch.allclose(alone.sum(-1), torch.ones(()), atol=1e-5)
+
+
+@pytest.mark.parametrize("family", ["flux_dev", "flux2"])
+def test_tokens_put_before_the_text_are_refused(comfy, family):
+    assert comfy.run(chained(toy("style_tokens", family)), ["out"]).ok
+    result = comfy.run(chained(toy("style_tokens", family), [REFINE]), ["out"])
+    assert not result.ok and "AttentionCapture" in result.error and "2 tokens beside the prompt's" in result.error
+
+
+@pytest.mark.parametrize("step", [0, 1])
+def test_flux_kv_cache_with_a_reference_picture(comfy, step):
+    """The first call fills the cache, the others have the reference's keys from it and no queries for it."""
+    session = comfy.session()
+
+    def nodes(ours, kind="FluxKVCache"):
+        made = zoo.graph("flux2", ours, batch=1)
+        made["4"]["inputs"] |= {"width": 160, "height": 96}
+        latent = node(made, "l", "EmptyFlux2LatentImage", width=160, height=96, batch_size=1)
+        positive(made, node(made, "r", "ReferenceLatent", conditioning=["2", 0], latent=latent))
+        made["out"]["inputs"]["cfg"] = 1.0
+        if kind:
+            made["out"]["inputs"]["model"] = node(made, "x", kind, model=made["out"]["inputs"]["model"])
+        return made
+
+    plain = samples(session.run(nodes([]), ["out"]))
+    assert not torch.equal(plain, samples(session.run(nodes([], None), ["out"])))
+    assert torch.equal(samples(session.run(nodes([refine(step=step, iterations=0)]), ["out"])), plain)
+    for memory in ("fast", "low"):
+        off = [refine(step=step, iterations=2, lr=0.0), capture(memory=memory)]
+        assert torch.equal(samples(session.run(nodes(off), ["out"])), plain)
+    checked(session, nodes([refine(step=step, iterations=2)]), plain)
+    assert torch.equal(samples(session.run(nodes([]), ["out"])), plain)
 
 
 # --- memory, compilation, quantisation

@@ -71,6 +71,18 @@ def attention_patches(model):
     model.set_model_attn2_output_patch(lambda n, extra_options: n * scale)
 
 
+def style_tokens(model):
+    """As a USO style reference: tokens before the prompt's, put in behind the text's own projection."""
+
+    def patch(kwargs):
+        txt, ids = kwargs["txt"], kwargs["txt_ids"]
+        kwargs["txt"] = torch.cat([txt[:, :2], txt], 1)
+        kwargs["txt_ids"] = torch.cat([ids[:, :2], ids], 1)
+        return kwargs
+
+    model.set_model_post_input_patch(patch)
+
+
 def momentum(model):
     """A patch that mixes in what it saw in the call before: in an attribute, in a closure and in a dictionary."""
 
@@ -121,7 +133,8 @@ def compiled(model):
 
 
 PATCHES = {
-    f.__name__: f for f in (ip_adapter, extra_tokens, shorter_text, attention_patches, momentum, override, compiled)
+    f.__name__: f
+    for f in (ip_adapter, extra_tokens, shorter_text, style_tokens, attention_patches, momentum, override, compiled)
 }
 
 
