@@ -14,9 +14,9 @@ from .zoo_names import NAMES
 LORA = "toy_chain_lora.safetensors"
 HYPERNETWORK = "toy_hypernetwork.pt"
 EXTRAS = """
-lora_debug apg attention_multiply cfg context_windows differential_diffusion edit_model eps fresca hypernetwork hypertile
-ip2p latent lumina2 mahiro model_downscale model_merging model_patch nag pag rope sag slg tcfg tomesd torch_compile
-video_model flux
+lora_debug apg attention_multiply cfg context_windows differential_diffusion edit_model eps fresca
+hypernetwork hypertile ip2p latent lumina2 mahiro model_downscale model_merging model_patch nag pag rope sag
+slg tcfg tomesd torch_compile video_model flux
 """
 REFINE = refine(step=1, iterations=2)
 
