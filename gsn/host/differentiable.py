@@ -10,6 +10,10 @@ plain backward is then silently wrong. So inside `differentiable`:
 - The few other parameters and buffers (norms, embeddings, schedules) become ordinary tensors that share
   the same storage.
 - `a += b` makes a new tensor, as autograd and recomputation may need the old one.
+- Modules that are not the model's own (other packs' patches bring them) are treated alike when they first run,
+  and any other inference tensor a patch computes with is seen as an ordinary one.
+- Every attention function of ComfyUI computes by PyTorch's own, whoever holds it: some of the others have no
+  backward, and would give a gradient that is silently wrong.
 - Rotary embeddings are computed by comfy-kitchen's own plain PyTorch code, not by its operators.
 
 Everything is undone on leaving, in every case.
@@ -22,16 +26,17 @@ from contextlib import contextmanager
 from functools import partial
 from typing import Any
 
+import comfy.ldm.modules.attention as attention
 import comfy.model_management as mm
 import comfy.ops
 import comfy.quant_ops
 import torch
+from comfy.weight_adapter.bypass import BypassForwardHook
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from ..plan import GsnError
 
-_MISSING = object()
 _CONV_INPUT_GRADIENT = {
     1: torch.nn.grad.conv1d_input,
     2: torch.nn.grad.conv2d_input,
@@ -57,8 +62,11 @@ def differentiable(model: Any, origin: str) -> Iterator[None]:
         try:
             changes.set(vars(mm), "in_training", True)
             _differentiable_rope(changes)
-            for module in (*model.diffusion_model.modules(), *_submodules(model.model_sampling)):
+            _differentiable_attention(changes)
+            own = {*model.diffusion_model.modules(), *_submodules(model.model_sampling)}
+            for module in own:
                 _prepare(module, changes)
+            changes.later(_prepare_when_called(own, changes, origin).remove)
             yield
         finally:
             changes.undo()
@@ -67,22 +75,32 @@ def differentiable(model: Any, origin: str) -> Iterator[None]:
 def refuse_foreign(model: Any, origin: str) -> None:
     """Raise GsnError naming the first weight that cannot be differentiated."""
     for name, module in model.diffusion_model.named_modules():
-        kind = type(module)
-        if isinstance(module, comfy.ops.CastWeightBiasOp):
-            own = kind.forward_comfy_cast_weights.__module__ if hasattr(kind, "forward_comfy_cast_weights") else ""
-            foreign = bool(own) and not own.startswith("comfy.ops")
-        else:
-            foreign = any(not p.is_floating_point() for p in module.parameters(recurse=False))
-        if foreign:
+        _refuse_foreign(module, f"{origin}: layer '{name}'")
+        place, key = _forward_place(module)
+        if _is_quantised(module) and getattr(place.get(key, module.forward), "__self__", None) is not module:
             raise GsnError(
-                f"{origin}: layer '{name}' keeps its weights in a format "
-                f"({kind.__module__}.{kind.__qualname__}) that has"
-                " no known derivative; load the model in fp16, bf16, fp8 or one of ComfyUI's own quantised formats"
+                f"{origin}: another node replaced the forward of layer '{name}' ({type(module).__qualname__}), whose"
+                " weights are quantised, in a way that is not known here; load the model in fp16, bf16 or fp8, or"
+                " leave that node out"
             )
 
 
+def _refuse_foreign(module: nn.Module, where: str) -> None:
+    kind = type(module)
+    if isinstance(module, comfy.ops.CastWeightBiasOp):
+        own = kind.forward_comfy_cast_weights.__module__ if hasattr(kind, "forward_comfy_cast_weights") else ""
+        foreign = bool(own) and not own.startswith("comfy.ops")
+    else:
+        foreign = any(not p.is_floating_point() for p in module.parameters(recurse=False))
+    if foreign:
+        raise GsnError(
+            f"{where} keeps its weights in a format ({kind.__module__}.{kind.__qualname__}) that has no known"
+            " derivative; load the model in fp16, bf16, fp8 or one of ComfyUI's own quantised formats"
+        )
+
+
 class OutOfPlace(TorchFunctionMode):
-    """`a += b` and its kin rebind `a` to a new tensor of the same values.
+    """`a += b` and its kin rebind `a` to a new tensor of the same values; inference tensors come in as ordinary ones.
 
     Python calls `add_` for it, so a model that writes `a.add_(b)` for its effect on `a` would be misled: such
     lines of ComfyUI's models work on parts (`a[:n].mul_(b)`), which are left in place.
@@ -91,10 +109,20 @@ class OutOfPlace(TorchFunctionMode):
     _INSTEAD = {"add_": torch.add, "sub_": torch.sub, "mul_": torch.mul, "div_": torch.div}
 
     def __torch_function__(self, function: Any, types: Any, args: tuple = (), kwargs: dict | None = None) -> Any:
-        instead = self._INSTEAD.get(getattr(function, "__name__", ""))
-        if instead is not None and torch.is_grad_enabled() and not _is_part(args[0]):
-            return instead(*args, **(kwargs or {})).to(args[0].dtype)
-        return function(*args, **(kwargs or {}))
+        name, kwargs = getattr(function, "__name__", ""), kwargs or {}
+        if not torch.is_grad_enabled() or name in ("__get__", "__set__"):
+            return function(*args, **kwargs)
+        args = tuple(_ordinary(one) for one in args)
+        kwargs = {key: _ordinary(one) for key, one in kwargs.items()}
+        instead = self._INSTEAD.get(name)
+        if instead is not None and not _is_part(args[0]):
+            return instead(*args, **kwargs).to(args[0].dtype)
+        return function(*args, **kwargs)
+
+
+def _ordinary(value: Any) -> Any:
+    is_plain = type(value) in (Tensor, nn.Parameter)
+    return alias(value) if is_plain and value.is_inference() else value
 
 
 def _is_part(tensor: Tensor) -> bool:
@@ -102,22 +130,24 @@ def _is_part(tensor: Tensor) -> bool:
 
 
 class _Changes:
-    """Entries set in dictionaries, so that they can all be put back."""
+    """Entries set in dictionaries and the like, so that they can all be put back."""
 
     def __init__(self) -> None:
-        self._done: list[tuple[dict, str, Any]] = []
+        self._undo: list[Callable[[], Any]] = []
 
     def set(self, place: dict, key: str, value: Any) -> None:
-        self._done.append((place, key, place.get(key, _MISSING)))
+        if key in place:
+            self.later(partial(place.__setitem__, key, place[key]))
+        else:
+            self.later(partial(place.pop, key, None))
         place[key] = value
 
+    def later(self, undo: Callable[[], Any]) -> None:
+        self._undo.append(undo)
+
     def undo(self) -> None:
-        for place, key, before in reversed(self._done):
-            if before is _MISSING:
-                place.pop(key, None)
-            else:
-                place[key] = before
-        self._done.clear()
+        while self._undo:
+            self._undo.pop()()
 
 
 def _differentiable_rope(changes: _Changes) -> None:
@@ -127,6 +157,28 @@ def _differentiable_rope(changes: _Changes) -> None:
     for name in vars(plain) if plain is not None else ():
         if "rope" in name and not name.startswith("_") and not name.endswith("_") and hasattr(kitchen, name):
             changes.set(vars(kitchen), name, partial(_with_own_weights, getattr(plain, name)))
+
+
+def _differentiable_attention(changes: _Changes) -> None:
+    """Packs import ComfyUI's attention function by value, so it is what the function calls that is exchanged."""
+    plain = attention.attention_pytorch.__wrapped__
+    for function in {f for f in vars(attention).values() if hasattr(f, "__wrapped__")}:
+        for cell in function.__closure__ or ():
+            if cell.cell_contents is function.__wrapped__:
+                changes.later(partial(setattr, cell, "cell_contents", function.__wrapped__))
+                cell.cell_contents = plain
+
+
+def _prepare_when_called(known: set[nn.Module], changes: _Changes, origin: str) -> Any:
+    """Modules that patches bring along are not part of the model; they are found when they run."""
+
+    def hook(module: nn.Module, args: Any) -> None:
+        if torch.is_grad_enabled() and module not in known:
+            known.add(module)
+            _refuse_foreign(module, f"{origin}: a layer of a patch on this model")
+            _prepare(module, changes)
+
+    return nn.modules.module.register_module_forward_pre_hook(hook)
 
 
 def _with_own_weights(function: Callable, *args: Any, **kwargs: Any) -> Any:
@@ -157,6 +209,20 @@ def _is_linear(module: nn.Module) -> bool:
     return hasattr(module, "in_features") and hasattr(module, "out_features") and hasattr(module, "weight")
 
 
+def _is_quantised(module: nn.Module) -> bool:
+    """ComfyUI's quantised Linear is no nn.Linear, and chooses its path inside forward."""
+    plain = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d)
+    return _is_linear(module) and isinstance(module, comfy.ops.CastWeightBiasOp) and not isinstance(module, plain)
+
+
+def _forward_place(module: nn.Module) -> tuple[dict, str]:
+    """Where the module's own forward is to be exchanged: behind ComfyUI's bypass LoRA, if there is one."""
+    place, key = vars(module), "forward"
+    while isinstance(hook := getattr(place.get(key), "__self__", None), BypassForwardHook):
+        place, key = vars(hook), "original_forward"
+    return place, key
+
+
 def _casts(module: Any) -> bool:
     """ComfyUI will run this module through its weight-fetching path."""
     has_function = len(getattr(module, "weight_function", ())) or len(getattr(module, "bias_function", ()))
@@ -178,12 +244,10 @@ def alias(tensor: Tensor) -> Tensor:
 def _freeze(module: Any, changes: _Changes) -> None:
     """Make the module a linear function that remembers only itself."""
     own = module.__dict__
-    if isinstance(module, nn.Module) and not isinstance(module, (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d)):
-        # ComfyUI's quantised Linear chooses its path inside forward
-        if "forward" in own:
-            raise GsnError("a bypass LoRA on a quantised layer cannot be differentiated; load the LoRA normally")
-        inner = module.forward
-        return changes.set(own, "forward", lambda x, *args, **kw: _Frozen.apply(x, module, inner, args, kw))
+    if _is_quantised(module):
+        place, key = _forward_place(module)
+        inner = place.get(key, module.forward)
+        return changes.set(place, key, lambda x, *args, **kw: _Frozen.apply(x, module, inner, args, kw))
     if _casts(module):
         inner = module.forward_comfy_cast_weights
     else:

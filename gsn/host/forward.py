@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from copy import copy
 from dataclasses import dataclass
+from functools import partial
+from types import FunctionType, MethodType, ModuleType
 from typing import Any
 
 import comfy.model_patcher
 import comfy.samplers
 import torch
-from comfy.ldm.modules.attention import attention_pytorch
-from torch import Tensor
+from comfy.model_patcher import ModelPatcher
+from torch import Tensor, nn
 
 from ..maps import AttentionMaps, MapProcessing
 from ..subjects import Subjects
@@ -35,6 +39,7 @@ class OpenedStep:
     model: Any  # comfy.model_base.BaseModel
     model_k: Any  # KSamplerX0Inpaint, which holds latent_image and noise
     extra_args: dict
+    rewind: Callable[[], None] = lambda: None  # see `unnoticed`
 
     def blended(self, x: Tensor, rows: slice) -> Tensor:
         """What the network sees of x under an inpaint mask; its gradient is thereby masked as well."""
@@ -71,9 +76,7 @@ class Reading:
 class EntryForward:
     """z -> AttentionMaps for one positive entry; the `Forward` that interventions call."""
 
-    def __init__(
-        self, entry: dict, subjects: Subjects, reading: Reading, position: Position, step: OpenedStep
-    ):
+    def __init__(self, entry: dict, subjects: Subjects, reading: Reading, position: Position, step: OpenedStep):
         self.subjects = subjects
         self._entry = entry
         self._reading = reading
@@ -83,16 +86,16 @@ class EntryForward:
 
     def __call__(self, latent: Tensor, rows: slice) -> AttentionMaps:
         step = self._step
+        step.rewind()
         x = step.x[rows] + (latent - self._z0[rows]) / step.scale  # equals the sampler's x bit for bit at z0
         x = step.blended(x, rows)
         entry = _rows_of_entry(self._entry, rows, step.x.shape[0])
         options = plain_options(step.extra_args["model_options"])
         collector = Collector(self._reading.layers, self._reading.columns(self.subjects))
-        options["transformer_options"]["optimized_attention_override"] = _pytorch_attention
         self._reading.family.attach(options, collector.sink, self._position, self.subjects.text_length)
         sigma = step.sigma.detach().clone().expand(x.shape[0])
         self._apply_hooks(entry, sigma, options)
-        with suppress(CaptureDone):
+        with unnoticed(step.extra_args["model_options"], x.device), suppress(CaptureDone):
             comfy.samplers.calc_cond_batch(step.model, [[entry]], x, sigma, options)
         return collector.maps()
 
@@ -110,16 +113,74 @@ def plain_options(model_options: dict) -> dict:
     """A clone of the run's model options without what must not see extra calls."""
     options = comfy.model_patcher.create_model_options_clone(model_options)
     options.pop("multigpu_clones", None)  # that path runs without gradients
+    options.pop("context_handler", None)  # context windows: it would be several calls, each of a part
     transformer = options.setdefault("transformer_options", {})
+    transformer.pop("optimized_attention_override", None)  # `differentiable` chooses the attention
     wrappers = {kind: {key: value for key, value in table.items() if key not in _STATEFUL}
                 for kind, table in transformer.get("wrappers", {}).items()}  # fmt: skip
     transformer["wrappers"] = wrappers
     return options
 
 
-def _pytorch_attention(function: Any, *args: Any, **kwargs: Any) -> Tensor:
-    """Other backends have no backward, or keep everything for it."""
-    return attention_pytorch(*args, **kwargs)
+@contextmanager
+def unnoticed(model_options: dict, device: torch.device) -> Iterator[Callable[[], None]]:
+    """Inside, a call begins as the sampler's next call will, and the patches on the model do not remember it.
+
+    Patches draw random numbers (token merging, tiling), and keep things from one part of a call to another in
+    their own attributes or closures; a call that is cut off, or a backward that recomputes, would leave them in the
+    middle. Yields what takes their memory back to the beginning.
+    """
+    undo: list[Callable[[], None]] = []
+    _remember(model_options, undo, 2, set())
+
+    def rewind() -> None:
+        for one in undo:
+            one()
+
+    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+        try:
+            yield rewind
+        finally:
+            rewind()
+
+
+def _remember(value: Any, undo: list[Callable[[], None]], depth: int, seen: set[int]) -> None:
+    """Note down what a patch holds: entries of containers, variables of closures, attributes of plain objects.
+
+    depth: how many functions or objects inside one another are looked into.
+    """
+    if id(value) in seen:
+        return
+    seen.add(id(value))
+    held: list[Any] = []
+    if isinstance(value, (dict, list, set)):
+        undo.append(partial(_refill, value, copy(value)))
+        held = list(value.values()) if isinstance(value, dict) else list(value)
+    elif isinstance(value, tuple):
+        held = list(value)
+    elif depth == 0 or isinstance(value, (Tensor, nn.Module, ModelPatcher, type, ModuleType)):
+        return
+    elif isinstance(value, FunctionType):
+        depth -= 1
+        for cell in value.__closure__ or ():
+            with suppress(ValueError):  # a variable that has no value yet
+                held.append(cell.cell_contents)
+                undo.append(partial(setattr, cell, "cell_contents", held[-1]))
+    elif isinstance(value, (MethodType, partial)):
+        held = [value.__self__] if isinstance(value, MethodType) else [value.func, *value.args]
+    elif hasattr(value, "__dict__"):
+        depth -= 1
+        held = [vars(value)]
+    for one in held:
+        _remember(one, undo, depth, seen)
+
+
+def _refill(container: Any, before: Any) -> None:
+    if isinstance(container, list):
+        container[:] = before
+    else:
+        container.clear()
+        container.update(before)
 
 
 def detached(entry: dict) -> dict:
@@ -130,10 +191,10 @@ def detached(entry: dict) -> dict:
 
 
 class _DetachedControl:
-    """A ControlNet whose residuals are constants."""
+    """A ControlNet whose residuals are constants, and which keeps what it prepares for these calls to itself."""
 
     def __init__(self, control: Any):
-        self.__dict__["_control"] = control
+        self.__dict__["_control"] = _own_control(control)
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._control, name)
@@ -144,6 +205,27 @@ class _DetachedControl:
         if not found:
             return found
         return {key: [None if r is None else alias(r) for r in residuals] for key, residuals in found.items()}
+
+    def of_images(self, rows: slice, batch: int) -> _DetachedControl:
+        """For some images of the batch: ComfyUI would give them the first image's hint."""
+        return _DetachedControl(_own_control(self._control, rows, batch))
+
+
+def _own_control(control: Any, rows: slice | None = None, batch: int = 1) -> Any:
+    """A ControlNet, with those before it, whose calls leave the given one as it was.
+
+    ComfyUI keeps hints cut or repeated to the last call's number of images, and a T2I adapter's answer for good.
+    """
+    own = copy(control)
+    if hasattr(own, "control_input"):
+        own.control_input = None
+    for name in ("cond_hint_original", "cond_hint") if rows is not None else ():
+        hint = getattr(own, name, None)
+        if isinstance(hint, Tensor) and hint.shape[0] > 1:
+            setattr(own, name, hint[:batch][rows])
+    if getattr(own, "previous_controlnet", None) is not None:
+        own.previous_controlnet = _own_control(own.previous_controlnet, rows, batch)
+    return own
 
 
 def _rows(tensor: Tensor, rows: slice) -> Tensor:
@@ -163,4 +245,6 @@ def _rows_of_entry(entry: dict, rows: slice, batch: int) -> dict:
     cut = {**entry, "model_conds": conds}
     if isinstance(entry.get("mask"), Tensor):
         cut["mask"] = _rows(entry["mask"], rows)
+    if entry.get("control") is not None:
+        cut["control"] = entry["control"].of_images(rows, batch)
     return cut

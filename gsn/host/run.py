@@ -24,7 +24,7 @@ from . import memory
 from .capture import choose_layers
 from .differentiable import differentiable, refuse_foreign
 from .families import Family, family_of
-from .forward import EntryForward, OpenedStep, Reading, detached
+from .forward import EntryForward, OpenedStep, Reading, detached, unnoticed
 from .preview import preview_of
 from .split import opened
 from .walk import walking
@@ -104,6 +104,9 @@ def prepare(plan: Plan, sampler: Any, guider: Any, sigmas: Tensor, noise: Tensor
     resolved = _resolve(actions, schedule, preset, [s for _, s in entries], trace)
     if not resolved:
         return None
+    if getattr(guider.model_options.get("context_handler"), "dim", 0) != 0:  # 0 is the batch: images apart
+        trace.notes.append(f"{origin}: read the whole picture at once; context windows apply to ordinary steps only")
+        log.warning(trace.notes[-1])
     reading = Reading(family, layers, preset.processing(spec.columns, spec.stream))
     return _Run(resolved, guider, sigmas, schedule, preset, spec.memory, reading, entries, trace)
 
@@ -122,6 +125,12 @@ def _entries(conds: dict, family: Family, origin: str) -> list[tuple[dict, Subje
         raise GsnError(
             f"{origin}: the positive conditioning carries no subjects; it was made by another encode node. Replace the"
             " positive CLIPTextEncode by GSNSubjects (same CLIP, same text) and connect its CONDITIONING"
+        )
+    widths = sorted({text.cond.shape[-1] for entry, _ in positive if (text := entry["model_conds"].get("c_crossattn"))})
+    if len(widths) > 1:
+        raise GsnError(
+            f"{origin}: the positive conditioning mixes texts of {' and '.join(map(str, widths))} channels, which come"
+            " from different kinds of text encoder; make all of it with this model's CLIP"
         )
     found = [(entry, subjects) for entry, subjects in positive if isinstance(subjects, Subjects) and subjects.items]
     for entry, subjects in found:
@@ -247,7 +256,11 @@ class _Run:
         way = memory.way_to_fit(self.memory, self.preset, step.model, step.x.shape, step.x.device)
         with ExitStack() as stack:
             stack.enter_context(memory.kept_pages(step.x.device))
+            rewind = stack.enter_context(unnoticed(step.extra_args["model_options"], step.x.device))
             stack.enter_context(differentiable(step.model, action.origin))
+            if step.extra_args["model_options"].get("transformer_options", {}).get("patches"):
+                # other packs' patches may write into what autograd has kept; it then copies it, at some cost
+                stack.enter_context(torch.autograd.graph.allow_mutation_on_saved_tensors())
             position = stack.enter_context(
                 walking(self.reading.family.blocks(step.model), self.reading.layers[-1].key, way.recompute)
             )
@@ -256,7 +269,7 @@ class _Run:
                 position.recompute = True
                 memory.release()
 
-            ordinary = replace(step, x=step.x.detach().clone().float(), sigma=step.sigma.clone())
+            ordinary = replace(step, x=step.x.detach().clone().float(), sigma=step.sigma.clone(), rewind=rewind)
             z0 = ordinary.x * step.scale
             context = Context(
                 step=info,

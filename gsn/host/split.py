@@ -170,11 +170,16 @@ class _Calls:
     inputs: list[Tensor]  # what each call got, copied
 
 
+def _post_cfg(extra_args: dict) -> list[Callable]:
+    return extra_args.get("model_options", {}).get("sampler_post_cfg_function", [])
+
+
 def _rehearse(function, model_k, x, sigmas, extra_args, options, shift_at, answer_with) -> _Calls | None:
     """One run with a stub model, x shifted at one call; None where the sampler cannot run with the stub."""
     seen = _Calls({}, [], [])
     tensors: list[Tensor] = []  # the very objects, to be matched with what the callback shows
     first_of_step = 0
+    others = _post_cfg(extra_args)
 
     def call(xx, sigma, kwargs):
         if shift_at == len(tensors):
@@ -183,7 +188,9 @@ def _rehearse(function, model_k, x, sigmas, extra_args, options, shift_at, answe
         seen.levels.append(float(sigma.flatten()[0]))
         seen.inputs.append(xx.clone())
         answer = answer_with(xx)
-        for hook in kwargs.get("model_options", {}).get("sampler_post_cfg_function", []):  # cfg_pp samplers listen here
+        for hook in _post_cfg(kwargs):  # cfg_pp samplers listen here
+            if hook in others:  # it may keep something from call to call, and the sampler knows nothing of it
+                continue
             answer = hook({"denoised": answer, "uncond_denoised": answer, "cond_denoised": answer, "cond": None,
                            "uncond": None, "cond_scale": 1.0, "model": None, "sigma": sigma, "model_options": {},
                            "input": xx})  # fmt: skip

@@ -57,7 +57,7 @@ def _placed(block: Block, position: Position, is_last: bool) -> Any:
         # The model goes on writing into its options; the second run must see them as they are now.
         args = tuple(dict(one) if isinstance(one, dict) else one for one in args)
         kwargs = {name: dict(one) if isinstance(one, dict) else one for name, one in kwargs.items()}
-        return checkpoint(rerun, options, *args, use_reentrant=False, preserve_rng_state=False, **kwargs)
+        return checkpoint(rerun, options, *args, use_reentrant=False, **kwargs)
 
     return forward
 

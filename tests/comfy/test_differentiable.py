@@ -6,6 +6,8 @@ import torch
 
 def entry_gradient(comfy, model, seed=0):
     """Gradient of a random functional of the truncated call's maps with respect to z."""
+    from comfy.ldm.modules.attention import attention_pytorch
+
     host = comfy.pack("gsn.host.capture"), comfy.pack("gsn.host.families.unet"), comfy.pack("gsn.presets")
     layers = host[0].choose_layers(
         host[1].UNET, model.model, comfy.pack("gsn.plan").CaptureSpec(), host[2].MODEL_PRESETS["sd1"]
@@ -14,9 +16,12 @@ def entry_gradient(comfy, model, seed=0):
     x = torch.randn(2, 4, 13, 19, generator=generator)
     text = torch.randn(2, 77, 64, generator=generator)
 
+    def pytorch(function, *args, **kwargs):
+        return attention_pytorch(*args, **kwargs)  # as `differentiable` computes it, for the call it is compared with
+
     def call(leaf):
         collector = host[0].Collector(layers)
-        options = {}
+        options = {"transformer_options": {"optimized_attention_override": pytorch}}
         host[1].UNET.attach(options, collector.sink, comfy.pack("gsn.host.families").Position(), 77)
         try:
             model.model.apply_model(leaf, torch.full((2,), 5.0), c_crossattn=text, **options)

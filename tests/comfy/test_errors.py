@@ -155,3 +155,82 @@ def test_out_of_memory_is_retried_once_and_then_says_what_to_lower(comfy, monkey
     else:
         assert not result.ok and "Lower the image size" in result.error
     assert torch.equal(samples(comfy.run(graph(), ["out"])), plain)
+
+
+def mixed_encoders():
+    nodes = graph([refine()])
+    nodes["s"] = {"class_type": "ToyModel", "inputs": {"family": "sdxl", "seed": 0}}
+    nodes["b"] = {"class_type": "GSNSubjects", "inputs": {"clip": ["s", 1], "text": "a frog", "subjects": ""}}
+    both = {"conditioning_1": ["2", 0], "conditioning_2": ["b", 0]}
+    nodes["c"] = {"class_type": "ConditioningCombine", "inputs": both}
+    nodes["out"]["inputs"]["positive"] = ["c", 0]
+    return nodes
+
+
+# make, the words that the message must hold: the node, what was given, what this model offers
+OTHER_MODELS = {
+    "transformer blocks on a UNet": (lambda: graph([capture(blocks="12-17"), refine()]), ["12", "input1", "output11"]),
+    "double block on SD3": (lambda: graph([capture(blocks="double0"), refine()], family="sd3"), ["double", "block0"]),
+    "out9 on SDXL": (lambda: graph([capture(blocks="out9"), refine()], family="sdxl"), ["output block 9", "output5"]),
+    "no such size on SDXL": (lambda: graph([capture(resolution="1"), refine()], family="sdxl"), ["1/1", "1/2, 1/4"]),
+    "no such size on SD3": (lambda: graph([capture(resolution="1/8"), refine()], family="sd3"), ["1/8", "at 1/2"]),
+}
+
+
+@pytest.mark.parametrize("case", OTHER_MODELS)
+def test_settings_made_for_another_model_are_refused_before_the_first_model_call(comfy, case):
+    make, words = OTHER_MODELS[case]
+    result = comfy.run(make(), ["out"])
+    assert not result.ok and not result.progress
+    assert all(word in result.error for word in ["AttentionCapture", *words]), result.error
+
+
+def test_a_positive_of_two_kinds_of_encoder_is_refused(comfy):
+    result = comfy.run(mixed_encoders(), ["out"])
+    assert not result.ok and not result.progress
+    assert "SingleStepIterRef" in result.error and "64 and 128 channels" in result.error
+
+
+@pytest.mark.parametrize("other", ["sdxl", "sd3"])
+def test_a_merge_with_another_family_is_still_the_first_model(comfy, other):
+    """ComfyUI leaves out the weights that do not fit; the plan of the first model stays, and its family with it."""
+    comfy.extra("nodes_model_merging")
+
+    def merged(patch):
+        nodes = graph(patch)
+        nodes["b"] = {"class_type": "ToyModel", "inputs": {"family": other, "seed": 3}}
+        inputs = {"model1": nodes["out"]["inputs"]["model"], "model2": ["b", 0], "ratio": 0.5}
+        nodes["x"] = {"class_type": "ModelMergeSimple", "inputs": inputs}
+        nodes["out"]["inputs"]["model"] = ["x", 0]
+        return nodes
+
+    plain = samples(comfy.run(merged([]), ["out"]))
+    assert torch.equal(samples(comfy.run(merged([refine(lr=0.0)]), ["out"])), plain)
+    assert not torch.equal(samples(comfy.run(merged([refine()]), ["out"])), plain)
+    refused = comfy.run(merged([capture(blocks="double0"), refine()]), ["out"])
+    assert not refused.ok and not refused.progress and "double" in refused.error
+
+
+def test_weights_of_another_packs_format_are_refused_before_the_first_model_call(comfy, monkeypatch):
+    """As a GGUF loader makes them: its own Linear over ComfyUI's, and bytes that are no numbers."""
+    import comfy.ops as ops
+
+    from . import test_families as zoo
+
+    class Linear(ops.manual_cast.Linear):
+        def forward_comfy_cast_weights(self, x):
+            weight = self.weight.view(torch.float32).reshape(self.out_features, self.in_features)
+            return torch.nn.functional.linear(x, weight, self.bias)
+
+    model = comfy.toy.build_transformer("sd3_clip")
+    with torch.inference_mode():
+        layer = model.model.diffusion_model.joint_blocks[0].x_block.attn.qkv
+        layer.__class__ = Linear
+        layer.weight = torch.nn.Parameter(layer.weight.view(torch.uint8), requires_grad=False)
+        layer.comfy_cast_weights = True
+    monkeypatch.setattr(comfy.toy.ToyTransformer, "made", model)
+    assert comfy.run(zoo.graph("sd3_clip"), ["out"]).ok, "without the refinement the model works"
+    result = comfy.run(zoo.graph("sd3_clip", [zoo.refine()]), ["out"])
+    assert not result.ok and not result.progress
+    for words in ("SingleStepIterRef", "joint_blocks.0.x_block.attn.qkv", "Linear", "fp16"):
+        assert words in result.error, result.error

@@ -26,7 +26,7 @@ def _filled_up(text: int) -> int:
 
 def _behind_filling(network: Any, queries: int, keys: int, text: int, image: int) -> tuple[int, int] | None:
     given = _filled_up(text)
-    return (given - text, given) if queries == keys >= given + image else None
+    return (given - text, given) if keys >= queries >= given + image else None
 
 
 FLUX = Joint(
@@ -34,8 +34,9 @@ FLUX = Joint(
     kinds=((known.Flux, "flux"), (known.Chroma, "flux"), (known.ChromaRadiance, "flux"), (known.LongCatImage, "flux")),
     parts=_parts,
     patch=_patch,
+    counts_references=True,
 )
 FLUX2 = Joint(
     title="Flux.2", kinds=((known.Flux2, "flux"),), parts=_parts, patch=_patch,
-    where=_behind_filling, given=_filled_up,
+    where=_behind_filling, given=_filled_up, counts_references=True,
 )  # fmt: skip

@@ -16,14 +16,15 @@ from typing import Any
 from comfy.patcher_extension import WrappersMP, add_wrapper_with_key
 from torch import Tensor, nn
 
+from ...plan import GsnError
 from .family import Block, Layer, Position, Sink, TextAttention
 
 Where = Callable[[Any, int, int, int, int], "tuple[int, int] | None"]
 
 
 def text_first(network: Any, queries: int, keys: int, text: int, image: int) -> tuple[int, int] | None:
-    """Text, then the image (then reference images, if any)."""
-    return (0, text) if queries == keys >= text + image else None
+    """Text, then the image (then reference images, if any; where they are cached, only their keys are there)."""
+    return (0, text) if keys >= queries >= text + image else None
 
 
 def image_last(network: Any, queries: int, keys: int, text: int, image: int) -> tuple[int, int] | None:
@@ -58,7 +59,8 @@ class Joint:
     where: (network, query count, key count, text length, image tokens) -> (first text key, first image query),
     or None for a call that is not text meeting image. given: the encoder's text length -> the conditioning's,
     where the model's `extra_conds` pads it. call: which attention call of a block it is, for those that cannot
-    be told apart by their lengths. silent: see Block.
+    be told apart by their lengths. silent: see Block. counts_references: the model says how many tokens its
+    reference images have, so that tokens of another pack's, which would move the text, are noticed.
     """
 
     title: str
@@ -69,6 +71,7 @@ class Joint:
     given: Callable[[int], int] = int
     call: int | None = None
     silent: ModuleType | None = None
+    counts_references: bool = False
 
     def preset_name(self, model: Any) -> str | None:
         return next((name for kind, name in self.kinds if type(model) is kind), None)
@@ -92,9 +95,16 @@ class Joint:
             position.enter(())
             grid = (-(-x.shape[-2] // patch), -(-x.shape[-1] // patch))
             options = dict(transformer_options or {})
-            inner = options.get("optimized_attention_override")
-            watch = _Watch(partial(self.where, network), sink, position, text, grid, self.call, inner)
-            options["optimized_attention_override"] = watch
+            # in the place of another pack's: which attention is computed is for `differentiable` to say
+            options["optimized_attention_override"] = _Watch(
+                partial(self.where, network),
+                sink,
+                position,
+                text,
+                grid,
+                self.call,
+                self.given(text) + grid[0] * grid[1] if self.counts_references else None,
+            )
             position.options = options
             return executor(x, t, c_concat, c_crossattn, control, options, **kwargs)
 
@@ -111,7 +121,7 @@ class _Watch:
     text: int
     grid: tuple[int, int]
     call: int | None
-    inner: Callable | None
+    tokens: int | None  # text and image, where more than these and the reference images is an error
 
     def __call__(self, function: Callable, q: Tensor, k: Tensor, v: Tensor, heads: int, *args: Any, **kwargs: Any):
         by_heads = kwargs.get("skip_reshape", False)
@@ -122,6 +132,7 @@ class _Watch:
         found = self.where(q.shape[axis], k.shape[axis], self.text, image) if mine else None
         if found is not None:
             text, first = found
+            self._check(k.shape[axis], kwargs.get("transformer_options") or {})
             mask = kwargs.get("mask", args[0] if args else None)
             if not by_heads:
                 q_heads = q.unflatten(-1, (heads, -1)).transpose(1, 2)
@@ -142,9 +153,15 @@ class _Watch:
                     _rows_of_mask(mask, rows),
                 ),
             )
-        if self.inner is None:
-            return function(q, k, v, heads, *args, **kwargs)
-        return self.inner(function, q, k, v, heads, *args, **kwargs)
+        return function(q, k, v, heads, *args, **kwargs)
+
+    def _check(self, keys: int, options: dict) -> None:
+        more = 0 if self.tokens is None else keys - self.tokens - sum(options.get("reference_image_num_tokens", ()))
+        if more:
+            raise GsnError(
+                f"AttentionCapture: another node on this model (a style reference, for example) put {more} tokens"
+                " beside the prompt's, so which column is which word is not known; leave that node out"
+            )
 
 
 def _rows_of_mask(mask: Tensor | None, rows: slice) -> Tensor | None:

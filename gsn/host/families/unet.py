@@ -13,6 +13,7 @@ from comfy.ldm.modules.attention import SpatialTransformer, attention_pytorch
 from comfy.ldm.modules.diffusionmodules.openaimodel import Downsample, ResBlock, UNetModel, Upsample
 from comfy.patcher_extension import WrappersMP, add_wrapper_with_key
 
+from ...plan import GsnError
 from .family import Block, Layer, Position, Sink, TextAttention
 
 _PRESETS = ((configs.SDXL, "sdxl"), (configs.SD20, "sd2"), (configs.SD15, "sd1"))  # configuration -> preset
@@ -66,7 +67,7 @@ class Unet:
             # calc_cond_batch rebuilds the options as plain dicts, so the catch-all goes in after it
             options = dict(transformer_options or {})
             replacements = dict(options.get("patches_replace", {}))
-            replacements["attn2"] = _EveryBlock(replacements.get("attn2", {}), sink)
+            replacements["attn2"] = _EveryBlock(replacements.get("attn2", {}), sink, text)
             options["patches_replace"] = replacements
             return executor(x, t, c_concat, c_crossattn, control, options, **kwargs)
 
@@ -88,10 +89,11 @@ def _layers_of(block: Any, part: str, number: int, ratio: float) -> list[Layer]:
 class _EveryBlock(dict):
     """Stands for a replacement in every block; falls through to what another pack had put there."""
 
-    def __init__(self, inner: dict, sink: Sink):
+    def __init__(self, inner: dict, sink: Sink, text: int):
         super().__init__(inner)
         self.inner = inner
         self.sink = sink
+        self.text = text
 
     def __contains__(self, key: object) -> bool:
         return True
@@ -103,8 +105,13 @@ class _EveryBlock(dict):
             address = (*extra["block"], extra["block_index"])
             grid = (int(extra["activations_shape"][-2]), int(extra["activations_shape"][-1]))
             heads = extra["n_heads"]
+            if k.shape[1] < self.text:
+                raise GsnError(
+                    f"AttentionCapture: another node's attn2 patch left {k.shape[1]} of the prompt's {self.text} text"
+                    f" tokens in block {address[0]}{address[1]}; leave that node out, or choose blocks that it spares"
+                )
             by_heads = (one.unflatten(-1, (heads, -1)).transpose(1, 2) for one in (q, k))
-            call = TextAttention(*by_heads, slice(0, k.shape[1]), grid, (q.shape[-1] // heads) ** -0.5)
+            call = TextAttention(*by_heads, slice(0, self.text), grid, (q.shape[-1] // heads) ** -0.5)
             self.sink(address, call)
             if previous is not None:
                 return previous(q, k, v, extra)

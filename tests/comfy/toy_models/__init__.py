@@ -6,10 +6,13 @@ Loaded by tests/comfy/conftest.py through ComfyUI's own loader; it is not part o
 from comfy_api.latest import ComfyExtension
 
 from .build import build_clip, build_model, build_quantised, build_transformer, build_vae, write_checkpoint
+from .chain_nodes import COUNTS
+from .chain_nodes import NODES as CHAIN_NODES
 from .toy_nodes import KEPT, ToyControlNet, ToyKeep, ToyModel, ToyText, ToyTransformer
 from .zoo import TOYS
 
 __all__ = [
+    "COUNTS",
     "KEPT",
     "TOYS",
     "ToyTransformer",
@@ -24,7 +27,7 @@ __all__ = [
 
 class ToyExtension(ComfyExtension):
     async def get_node_list(self):
-        return [ToyModel, ToyTransformer, ToyText, ToyControlNet, ToyKeep]
+        return [ToyModel, ToyTransformer, ToyText, ToyControlNet, ToyKeep, *CHAIN_NODES]
 
 
 async def comfy_entrypoint():

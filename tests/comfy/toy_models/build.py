@@ -24,6 +24,7 @@ import comfy.sd1_clip
 import comfy.sdxl_clip
 import comfy.supported_models
 import comfy.supported_models_base
+import comfy.t2i_adapter.adapter
 import comfy.taesd.taesd
 import comfy.text_encoders.sd2_clip
 import comfy.text_encoders.sd3_clip
@@ -55,6 +56,8 @@ _MMDIT = {
 SDXL_LAYOUT = VEGA_LAYOUT | {"transformer_depth_middle": 2}
 FAMILIES = {
     "sd15": TOYS["sd15"],
+    "sd15_inpaint": TOYS["sd15_inpaint"],
+    "sd15_edit": TOYS["sd15_edit"],
     "sd21_v": TOYS["sd21_v"],
     "sdxl": Toy(comfy.supported_models.SDXL, SDXL | SDXL_LAYOUT, 2 * WIDTH, 17),
     "sd3": Toy(comfy.supported_models.SD3, _MMDIT, 4096, 3),
@@ -191,6 +194,15 @@ def build_controlnet(seed=0):
         fill(network, seed + 3)
         device = comfy.model_management.get_torch_device()
         return comfy.controlnet.ControlNet(network, load_device=device)
+
+
+def build_t2i_adapter(seed=0):
+    """A T2I adapter of the toy SD1.x model."""
+    with torch.inference_mode():
+        network = comfy.t2i_adapter.adapter.Adapter(
+            channels=[32, 64, 64, 64], nums_rb=1, cin=192, ksize=1, sk=True, use_conv=False, xl=False
+        )
+        return comfy.controlnet.T2IAdapter(fill(network, seed + 4), 3, 8, "nearest-exact")
 
 
 def _clip_target(family):
