@@ -16,7 +16,6 @@ from pathlib import Path
 from .environment import ROOT, log, prepare, venv_script
 
 SUITES = ("unit", "comfy", "server")
-WORKERS = min(os.cpu_count() or 1, 4)  # of the suite inside ComfyUI: up to 3 GB each
 
 
 def run(args):
@@ -38,10 +37,7 @@ def run(args):
     for suite in chosen_suites(args.fast, paths):
         log(f"--- tests/{suite}")
         within = [p for p in paths if suite_of(p) in (suite, None)] or [f"tests/{suite}"]
-        workers = WORKERS if suite == "comfy" and not paths else 1
-        parallel = ["-n", str(workers), "--dist", "worksteal"] if workers > 1 else []
-        # toy models gain nothing from a second thread, and two processes that share cores lose much
-        own = env | {"OMP_NUM_THREADS": "1"} if parallel else env
+        parallel, own = in_parallel(env) if suite == "comfy" and not paths else ([], env)
         code, counts = run_suite([str(venv_script("pytest")), *within, *parallel, *options], own)
         totals += counts
         # 5 is "no test was selected", which is fine in one suite when -k or -m chose among all of them
@@ -53,6 +49,15 @@ def run(args):
         log(f"Failed: {', '.join(failed)}")
     print(closing_line(totals, time.monotonic() - began), flush=True)
     return 1 if failed else 0
+
+
+def in_parallel(env):
+    """pytest's options and environment for one process per core, four at most: each takes up to 3 GB."""
+    workers = min(os.cpu_count() or 1, 4)
+    if workers == 1:
+        return [], env
+    # toy models gain nothing from a second thread, and processes that share cores lose much
+    return ["-n", str(workers), "--dist", "worksteal"], env | {"OMP_NUM_THREADS": "1"}
 
 
 def split(rest):

@@ -4,6 +4,7 @@
 is never written by hand.
 """
 
+import os
 import re
 import subprocess
 import sys
@@ -11,6 +12,7 @@ import tempfile
 import xml.etree.ElementTree as xml
 from pathlib import Path
 
+from .checks import in_parallel
 from .environment import ROOT
 
 _PROMPTS = ("-plain", "-long", "-in the template too", "-emphasis", "-upper case")
@@ -119,8 +121,9 @@ def _names(passed, test):
 def main():
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "report.xml"
-        command = [sys.executable, "-m", "pytest", "-q", f"--junitxml={path}", *PROVING]
-        code = subprocess.run(command, cwd=ROOT).returncode
+        parallel, env = in_parallel(dict(os.environ))
+        command = [sys.executable, "-m", "pytest", "-q", f"--junitxml={path}", *parallel, *PROVING]
+        code = subprocess.run(command, cwd=ROOT, env=env).returncode
         (ROOT / "docs" / "support.md").write_text(HEAD + table(report(path)))
     return code
 

@@ -85,10 +85,11 @@ def test_the_custom_sampler_nodes_and_any_guider_work(comfy):
     assert trace.records[-1].loss[0] < trace.records[0].loss[0]
 
 
-def test_gsn_ksampler_gives_the_stock_pictures(comfy):
-    nodes = graph([refine()])
-    inputs = {**nodes["out"]["inputs"], "model": ["1", 0], "method": "paper", "step": 2, "step_unit": "index"}
-    inputs |= {"iterations": 3, "lr": 0.05, "step_size": 20.0}
+@pytest.mark.parametrize("method, iterations, lr", [("paper", 3, 0.05), ("fast", 15, 0.01)])
+def test_gsn_ksampler_gives_the_stock_pictures(comfy, method, iterations, lr):
+    nodes = graph([refine(iterations=3, lr=0.05)])
+    inputs = {**nodes["out"]["inputs"], "model": ["1", 0], "method": method, "step": 2, "step_unit": "index"}
+    inputs |= {"iterations": iterations, "lr": lr, "step_size": 20.0}
     nodes["k"] = {"class_type": "GSNKSampler", "inputs": inputs}
     result = comfy.run(nodes, ["out", "k", ("k", 1), ("k", 2)])
     assert torch.equal(result.check()["k"]["samples"], samples(result))
