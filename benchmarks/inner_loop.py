@@ -51,8 +51,8 @@ SETTINGS = (
     *(Setting(n, lr) for n, lr in ((20, 0.06), (20, 0.12), (20, 0.2), (10, 0.12), (10, 0.2), (10, 0.3), (5, 0.3))),
     Setting(50, 0.06, threshold=0.1),
     Setting(20, 0.12, threshold=0.1),
-    Setting(50, 0.06, blocks="in0-9"),
-    Setting(20, 0.12, blocks="in0-9"),
+    Setting(50, 0.06, blocks="in1,in3"),
+    Setting(20, 0.12, blocks="in1,in3"),
 )
 
 

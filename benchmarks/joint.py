@@ -5,7 +5,9 @@ of which 18 are words, maps of both blocks, the paper's loss of two subjects, on
 
 - ours: the pack's call inside its differentiable context; only the words' columns of the softmax are formed;
 - naive: ordinary frozen weights and plain autograd; every block forms its whole matrix of probabilities, as the
-  authors' code does.
+  authors' code does;
+- capture, capture_naive: the maps of one block's queries and keys alone, 4096 image and 154 text tokens, 24 heads of
+  64, and the gradient of both.
 """
 
 from __future__ import annotations
@@ -14,10 +16,11 @@ import argparse
 import json
 import time
 from contextlib import suppress
+from functools import partial
 
 from early_exit import highest_memory, in_worker, load_comfyui, small_weights
 
-VARIANTS = ("ours", "naive")
+VARIANTS = {"sd3": ("ours", "naive"), "capture": ("capture", "capture_naive")}
 SIGMA = 0.974
 
 
@@ -125,11 +128,38 @@ def naive(count):
     return iterations(maps, z, count)
 
 
+def capture(count, naively=False):
+    """Maps of the words' columns from one block's queries and keys; seconds and memory of both passes."""
+    load_comfyui()
+    import torch
+
+    from gsn.host.capture import text_probabilities
+    from gsn.host.families import TextAttention
+
+    generator = torch.Generator().manual_seed(3)
+    q, k = (torch.randn((1, 24, n, 64), generator=generator) for n in (4096, 4250))
+    columns = tuple(stream.offset + p for stream in subjects().streams for p in stream.words)
+    seconds = []
+    with highest_memory() as memory:
+        for _ in range(count + 1):
+            began = time.perf_counter()
+            leaves = [one.clone().requires_grad_(True) for one in (q, k)]
+            if naively:
+                maps = (leaves[0] @ leaves[1].transpose(-1, -2) / 8).softmax(-1).mean(1)[..., columns]
+            else:
+                call = TextAttention(*leaves, slice(0, 154), (64, 64), 1 / 8)
+                maps = text_probabilities(call, columns)[..., columns]
+            torch.autograd.grad(maps.square().sum(), leaves)
+            seconds.append(time.perf_counter() - began)
+    return seconds[1:], memory
+
+
 if __name__ == "__main__":
     parser = argparse.ArgumentParser()
-    parser.add_argument("variant", choices=VARIANTS)
+    parser.add_argument("variant", choices=[name for names in VARIANTS.values() for name in names])
     parser.add_argument("iterations", type=int)
     options = parser.parse_args()
-    function = {"ours": ours, "naive": naive}[options.variant]
+    naive_capture = partial(capture, naively=True)
+    function = {"ours": ours, "naive": naive, "capture": capture, "capture_naive": naive_capture}[options.variant]
     seconds, (before, highest) = in_worker(function, options.iterations)
     print(json.dumps({"seconds": seconds, "memory": highest - before}))
