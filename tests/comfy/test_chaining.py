@@ -68,9 +68,12 @@ def toy(kind, family="sd15", inside=True, **more):
     return Patch("ToyPatch", {"kind": kind}, family, inside, **more)
 
 
+WITH_TEXT = ("sd15", "sdxl", "sd3")  # toys that have a text encoder
+
+
 def bare(patch, ours=()):
     settings = {"steps": 4} | patch.sampler
-    if patch.family in NAMES:
+    if patch.family in NAMES and patch.family not in WITH_TEXT:
         nodes = zoo.graph(patch.family, list(ours))
         nodes["out"]["inputs"] |= settings
         nodes["4"]["inputs"] |= {"width": 160, "height": 96}
