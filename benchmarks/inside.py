@@ -4,10 +4,10 @@ All variants are ComfyUI 0.30.0 in a process of their own, with its own attentio
 SD 1.5's UNet at half its width (random weights, fp32), 512 x 512, 50 steps of ddpm at CFG 7.5.
 
 - paper: the pack's method: 50 iterations at one step;
-- unused: the pack is loaded, and a plain run does not use it;
 - plain: the pack is not loaded;
-- import: ComfyUI loads the pack; import_peer: ComfyUI loads one of its own node files, comfy_extras/nodes_tcfg.py, the
-  smallest that patches a model.
+- unused, plain_short: ten steps, with the pack loaded and not used, and without it;
+- import: ComfyUI, with its own nodes loaded as its start does, loads the pack; import_peer: it loads one of its own
+  node files again, comfy_extras/nodes_tcfg.py, the smallest that patches a model.
 """
 
 from __future__ import annotations
@@ -22,9 +22,9 @@ from pathlib import Path
 
 from early_exit import ROOT, SUBJECT_COLUMNS, highest_memory, in_worker, layout, small_weights, text_and_latent
 
-VARIANTS = {"whole": ("paper", "plain"), "unused": ("unused", "plain"), "import": ("import", "import_peer")}
+VARIANTS = {"whole": ("paper", "plain"), "unused": ("unused", "plain_short"), "import": ("import", "import_peer")}
 WIDTH = 160  # SD 1.5 has 320
-STEPS = 50
+STEPS = {"paper": 50, "plain": 50, "unused": 10, "plain_short": 10}
 
 
 def load_comfyui():
@@ -68,7 +68,7 @@ def whole_run(variant: str, count: int) -> list[float]:
     import torch
 
     nodes = load_comfyui()
-    if variant != "plain":
+    if not variant.startswith("plain"):
         load(nodes, ROOT)
     text, latent = text_and_latent("sd15")
     positive, negative = [[text, {}]], [[torch.zeros_like(text), {}]]
@@ -90,7 +90,7 @@ def whole_run(variant: str, count: int) -> list[float]:
         patcher = model(WIDTH)
         for seed in range(count):
             began = time.perf_counter()
-            run(patcher, seed, STEPS, 7.5, "ddpm", "ddim_uniform", positive, negative, {"samples": latent * 0})
+            run(patcher, seed, STEPS[variant], 7.5, "ddpm", "ddim_uniform", positive, negative, {"samples": latent * 0})
             seconds.append(time.perf_counter() - began)
     return seconds
 
@@ -99,6 +99,9 @@ def measure(variant: str, count: int) -> list[float]:
     if not variant.startswith("import"):
         return whole_run(variant, count)
     nodes = load_comfyui()
+    import server  # noqa: F401  (what ComfyUI's own start has loaded before any custom node)
+
+    asyncio.run(nodes.init_builtin_extra_nodes())
     path = ROOT if variant == "import" else Path(os.environ["GSN_COMFYUI"]) / "comfy_extras" / "nodes_tcfg.py"
     return [load(nodes, path)]
 
@@ -108,6 +111,6 @@ if __name__ == "__main__":
     parser.add_argument("variant", choices=sorted({name for names in VARIANTS.values() for name in names}))
     parser.add_argument("count", type=int)
     options = parser.parse_args()
-    with highest_memory() as (before, highest):
+    with highest_memory() as memory:
         found = in_worker(measure, options.variant, options.count)
-    print(json.dumps({"seconds": found, "memory": highest - before}))
+    print(json.dumps({"seconds": found, "memory": memory[1] - memory[0]}))

@@ -84,7 +84,6 @@ def ours(count):
     from gsn.host.capture import CaptureDone, Collector
     from gsn.host.differentiable import differentiable
     from gsn.host.families.sd3 import SD3
-    from gsn.host.forward import _pytorch_attention
     from gsn.host.walk import walking
 
     network = model()
@@ -95,7 +94,6 @@ def ours(count):
 
         def maps(leaf):
             collector, options = Collector(layers, columns), {"transformer_options": {}}
-            options["transformer_options"]["optimized_attention_override"] = _pytorch_attention
             SD3.attach(options, collector.sink, position, 154)
             with suppress(CaptureDone):
                 network.apply_model(leaf, torch.tensor([SIGMA]), c_crossattn=text, y=pooled, **options)
@@ -137,19 +135,18 @@ def capture(count, naively=False):
     from gsn.host.families import TextAttention
 
     generator = torch.Generator().manual_seed(3)
-    q, k = (torch.randn((1, 24, n, 64), generator=generator) for n in (4096, 4250))
+    q, k = (torch.randn((1, 24, n, 64), generator=generator).requires_grad_(True) for n in (4096, 4250))
     columns = tuple(stream.offset + p for stream in subjects().streams for p in stream.words)
     seconds = []
     with highest_memory() as memory:
         for _ in range(count + 1):
             began = time.perf_counter()
-            leaves = [one.clone().requires_grad_(True) for one in (q, k)]
             if naively:
-                maps = (leaves[0] @ leaves[1].transpose(-1, -2) / 8).softmax(-1).mean(1)[..., columns]
+                maps = (q @ k.transpose(-1, -2) / 8).softmax(-1).mean(1)[..., columns]
             else:
-                call = TextAttention(*leaves, slice(0, 154), (64, 64), 1 / 8)
+                call = TextAttention(q, k, slice(0, 154), (64, 64), 1 / 8)
                 maps = text_probabilities(call, columns)[..., columns]
-            torch.autograd.grad(maps.square().sum(), leaves)
+            torch.autograd.grad(maps.square().sum(), (q, k))
             seconds.append(time.perf_counter() - began)
     return seconds[1:], memory
 

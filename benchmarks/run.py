@@ -78,8 +78,8 @@ CASES = {
         inside.VARIANTS["whole"], (Floor("paper", "plain", {"seconds": 1.35}),), iterations=1,
     ),
     "unused": Case(
-        "plain run of 50 steps with the pack loaded", "inside.py", (), inside.VARIANTS["unused"],
-        (Floor("unused", "plain", {"seconds": None}),), iterations=1,
+        "plain run of ten steps with the pack loaded", "inside.py", (), inside.VARIANTS["unused"],
+        (Floor("unused", "plain_short", {"seconds": None}),), iterations=2,
     ),
     "import": Case(
         "loading the pack", "inside.py", (), inside.VARIANTS["import"],
