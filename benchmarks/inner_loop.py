@@ -26,7 +26,7 @@ from devtools.environment import Environment  # noqa: E402
 from devtools.server import Server  # noqa: E402
 
 FOUND = Path(__file__).with_suffix(".json")
-VALIDATION, TEST = (100, 8), (0, 16)  # seed, images
+VALIDATION, TEST = (100, 8), (0, 8)  # seed, images
 
 
 @dataclass(frozen=True)
@@ -131,7 +131,7 @@ def main() -> int:
     if options.fast:
         iterations, lr = options.fast.split(",")
         chosen = Setting(int(iterations), float(lr))
-        todo += [("test", about["test"]["prompts"], TEST, one) for one in (None, PAPER, chosen)]
+        todo = [("test", about["test"]["prompts"], TEST, one) for one in (None, PAPER, chosen)] + todo
     environment = Environment(Path(sys.executable), Path(os.environ["GSN_COMFYUI"]), ROOT / ".comfyui" / "base")
     with Server(environment) as server:
         for part, prompts, (seed, images), setting in todo:

@@ -73,8 +73,7 @@ HEAD = """# Which models work
 Written by `python dev.py support` from tests that passed in the same run; nothing is claimed outside this table.
 Every row is a tiny instance of ComfyUI's own classes with random weights, sampled by ComfyUI's own executor (the
 names are the toys' in `tests/comfy/toy_models/`). **No real weights were used**: the table says that maps and
-gradients are right, not that pictures get better. A number is the gradient's relative error against float32;
-where it is large, so many random blocks amplify rounding, and plain autograd in that precision errs as much.
+gradients are right, not that pictures get better. A number is the gradient's relative error against float32.
 A dash means not tested; models that are refused, with the reason, are in `gsn/host/families/refused.py`.
 
 """

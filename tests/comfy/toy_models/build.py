@@ -101,6 +101,10 @@ def predict_noise(values, last_block):
             values[f"output_blocks.{last_block}.{name}"][:8] *= 0.1
 
 
+# Weights of a UNet that write into what goes on from block to block.
+INTO_THE_STREAM = ("proj_out.weight", "out_layers.3.weight", "to_out.0.weight", "ff.net.2.weight")
+
+
 def fill(module, seed, eps_unet=False):
     values = random_values(module, seed)
     if eps_unet:
@@ -128,6 +132,9 @@ def _patcher(toy, seed, dtype, normal_weights, compute_dtype):
         is_unet = isinstance(model.diffusion_model, UNetModel)
         predicts_noise = model.model_type == comfy.model_base.ModelType.EPS
         network = fill(model.diffusion_model, seed, eps_unet=is_unet and predicts_noise)
+        for name, p in network.named_parameters():
+            if is_unet and name.endswith(INTO_THE_STREAM):
+                p.copy_(p.float() * toy.residual)
         for scale in (p for name, p in network.named_parameters() if name.endswith("scale")):
             scale.copy_(scale.float() + toy.neutral_scale - 1)
         for buffer in (b for name, b in network.named_buffers() if name.endswith("pos_embed")):

@@ -16,6 +16,8 @@ class Toy:
     patch: latent cells per map cell and side, of the maps that the family's preset reads. neutral_scale: a norm's
     `scale` when it does nothing.
     calls: how many attention calls of one pass are text meeting image, found by reading the model.
+    residual: factor on a UNet's weights that write into what goes on from block to block; where there are many blocks,
+    random ones of full size amplify every rounding, as trained ones do not.
     silent: the Python module whose attention calls pass no options. state: what its class looks for in a
     checkpoint. smaller: (owner, name, what stands there while the model is made), for sizes that no config reaches.
     """
@@ -28,6 +30,7 @@ class Toy:
     extras: Any = field(default=lambda generator, columns: {})
     text_at: Any = field(default=lambda text: (0, text))
     patch: int = 2
+    residual: float = 1.0
     neutral_scale: float = 1.0
     cross: Callable[[int], int] | None = None
     silent: ModuleType | None = None

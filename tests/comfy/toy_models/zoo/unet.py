@@ -86,9 +86,11 @@ def picture_and_mask(generator, columns):
 
 
 def _toy(base, config, calls, extras=pooled, state=None):
+    deep = config["adm_in_channels"] is not None
     return Toy(
-        base, config, config["context_dim"], calls, (("clip", 77),), extras, patch=4, cross=int, state=state or {}
-    )
+        base, config, config["context_dim"], calls, (("clip", 77),), extras, patch=4, cross=int, state=state or {},
+        residual=0.3 if deep else 1.0,
+    )  # fmt: skip
 
 
 TOYS = {
