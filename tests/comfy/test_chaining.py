@@ -9,9 +9,9 @@ import torch
 
 from . import test_families as zoo
 from .graphs import capture, graph, left_half_only, refine, samples
+from .lora import LORA, write_lora
 from .zoo_names import NAMES
 
-LORA = "toy_chain_lora.safetensors"
 HYPERNETWORK = "toy_hypernetwork.pt"
 EXTRAS = """
 lora_debug apg attention_multiply cfg context_windows differential_diffusion edit_model eps fresca
@@ -23,16 +23,10 @@ REFINE = refine(step=1, iterations=2)
 
 @pytest.fixture(scope="module", autouse=True)
 def prepared(comfy):
-    import safetensors.torch
 
     (comfy.base / "models" / "hypernetworks").mkdir(exist_ok=True)
-    generator, state = torch.Generator().manual_seed(9), {}
-    for name, p in comfy.model("sd15").model.diffusion_model.named_parameters():
-        if "attn2.to_q.weight" in name or "attn2.to_k.weight" in name:
-            key = f"diffusion_model.{name.removesuffix('.weight')}"
-            state[f"{key}.lora_up.weight"] = torch.randn(p.shape[0], 2, generator=generator)
-            state[f"{key}.lora_down.weight"] = torch.randn(2, p.shape[1], generator=generator) * p.shape[1] ** -0.5
-    safetensors.torch.save_file(state, str(comfy.base / "models" / "loras" / LORA))
+    generator = torch.Generator().manual_seed(9)
+    write_lora(comfy, generator)
     layers = [
         {
             f"linear.{n}.{kind}": torch.randn(*shape, generator=generator) * 0.1

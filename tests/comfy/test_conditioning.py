@@ -4,22 +4,12 @@ import pytest
 import torch
 
 from .graphs import graph, refine, samples
-
-LORA = "toy_lora.safetensors"
+from .lora import LORA, write_lora
 
 
 @pytest.fixture(scope="module", autouse=True)
 def lora_file(comfy):
-    """A LoRA on every text attention of the toy model, strong enough to be seen."""
-    import safetensors.torch
-
-    generator, state = torch.Generator().manual_seed(9), {}
-    for name, p in comfy.model("sd15").model.diffusion_model.named_parameters():
-        if "attn2.to_q.weight" in name or "attn2.to_k.weight" in name:
-            key = f"diffusion_model.{name.removesuffix('.weight')}"
-            state[f"{key}.lora_up.weight"] = torch.randn(p.shape[0], 2, generator=generator)
-            state[f"{key}.lora_down.weight"] = torch.randn(2, p.shape[1], generator=generator) * p.shape[1] ** -0.5
-    safetensors.torch.save_file(state, str(comfy.base / "models" / "loras" / LORA))
+    write_lora(comfy, torch.Generator().manual_seed(9))
 
 
 def _rewired(nodes, new, model=None, positive=None):
