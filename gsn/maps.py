@@ -6,13 +6,14 @@ Source: Chefer et al. 2023 (Attend-and-Excite), section 3 and released constants
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, field
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .subjects import Subjects, TextStream
+from .subjects import Subject, Subjects, TextStream
 
 
 @dataclass(frozen=True)
@@ -21,9 +22,27 @@ class AttentionMaps:
 
     probabilities: [B, h, w, T] float32; B images, an h x w grid that the host measured (never derived
     from a token count), T = the conditioning's whole text axis, all streams.
+    fine: the same from the layers that see more of the picture's detail, brought to the same grid; there when
+    a loss needs "fine".
+    self_rows: cells [B, R] (y w + x, integers) -> [B, R, h, w] float32, what each of these cells attends to in
+    the picture, summing to 1; there when a loss needs "self_rows". Only the rows asked for are computed.
     """
 
     probabilities: Tensor
+    fine: Tensor | None = None
+    self_rows: Callable[[Tensor], Tensor] | None = None
+
+
+@dataclass(frozen=True)
+class Earlier:
+    """Subject maps of evaluations before this one, without a graph; None where there were none.
+
+    previous: [B, S, h, w], the last ones of the step before; average: [B, S, h, w], a moving average over every
+    evaluation so far.
+    """
+
+    previous: Tensor | None = None
+    average: Tensor | None = None
 
 
 @dataclass(frozen=True)
@@ -31,11 +50,15 @@ class SubjectMaps:
     """What a loss sees.
 
     maps: [B, S, h, w] float32 in [0, 1]: one processed map per subject.
-    raw: [B, h, w, T] float32, the probabilities they were made from.
+    attention: what they were made from.
+    attributes: per subject, one processed map [B, h, w] of all its attributes' words together, from `fine`
+    attention; None for a subject without attributes, and for all where no loss needs "fine".
     """
 
     maps: Tensor
-    raw: Tensor
+    attention: AttentionMaps
+    attributes: tuple[Tensor | None, ...] = ()
+    earlier: Earlier = field(default_factory=Earlier)
 
     def maxima(self) -> Tensor:
         """[B, S], the largest value of each subject's map."""
@@ -59,36 +82,59 @@ class MapProcessing:
     stream: str = "average"
 
 
-def subject_maps(attention: AttentionMaps, subjects: Subjects, processing: MapProcessing) -> SubjectMaps:
+def subject_maps(
+    attention: AttentionMaps, subjects: Subjects, processing: MapProcessing, earlier: Earlier | None = None
+) -> SubjectMaps:
     """Turn attention into one map per subject; the streams' maps of a subject are averaged.
 
     Raises ValueError when no kept stream holds one of the subjects.
     """
-    streams = [s for s in subjects.streams if processing.stream in ("average", s.name)]
+    stretched = _stretched_streams(attention.probabilities, subjects, processing)
     per_subject = []
-    stretched = {s.name: _stretched(attention, s, processing) for s in streams}
     for subject in subjects.items:
-        maps = []
-        for stream in streams:
-            columns, values = stretched[stream.name]
-            places = [columns.index(p) for p in subject.tokens.get(stream.name, ()) if p in columns]
-            if places:
-                maps.append(values[..., places].mean(-1))
-        if not maps:
+        found = _map_of(subject, stretched)
+        if found is None:
             raise ValueError(f"subject '{subject.label}' has no token in stream '{processing.stream}'")
-        per_subject.append(torch.stack(maps).mean(0))
-    maps = torch.stack(per_subject, 1)
-    return SubjectMaps(smooth(maps, processing.blur), attention.probabilities)
+        per_subject.append(found)
+    maps = smooth(torch.stack(per_subject, 1), processing.blur)
+    attributes: tuple[Tensor | None, ...] = (None,) * len(subjects.items)
+    if attention.fine is not None:
+        attributes = _attribute_maps(attention.fine, subjects, processing)
+    return SubjectMaps(maps, attention, attributes, earlier or Earlier())
 
 
-def _stretched(attention: AttentionMaps, stream: TextStream, processing: MapProcessing):
+def _attribute_maps(fine: Tensor, subjects: Subjects, processing: MapProcessing) -> tuple[Tensor | None, ...]:
+    stretched = _stretched_streams(fine, subjects, processing)
+    result: list[Tensor | None] = []
+    for subject in subjects.items:
+        found = [one for one in (_map_of(a, stretched) for a in subject.attributes) if one is not None]
+        result.append(smooth(torch.stack(found).mean(0)[:, None], processing.blur)[:, 0] if found else None)
+    return tuple(result)
+
+
+def _stretched_streams(probabilities: Tensor, subjects: Subjects, processing: MapProcessing) -> dict:
+    streams = [s for s in subjects.streams if processing.stream in ("average", s.name)]
+    return {s.name: _stretched(probabilities, s, processing) for s in streams}
+
+
+def _map_of(subject: Subject, stretched: dict) -> Tensor | None:
+    """[B, h, w]: the mean over a subject's words in each stream, then over the streams; None without words."""
+    maps = []
+    for name, (columns, values) in stretched.items():
+        places = [columns.index(p) for p in subject.tokens.get(name, ()) if p in columns]
+        if places:
+            maps.append(values[..., places].mean(-1))
+    return torch.stack(maps).mean(0) if maps else None
+
+
+def _stretched(probabilities: Tensor, stream: TextStream, processing: MapProcessing):
     """(kept positions of the stream, their contrast-stretched probabilities [B, h, w, kept])."""
     if processing.columns == "words":
         columns = list(stream.words)
     else:
         columns = [p for p in range(stream.length - 1) if p not in stream.starts]
-    index = torch.tensor([stream.offset + p for p in columns], device=attention.probabilities.device)
-    kept = attention.probabilities.index_select(-1, index)
+    index = torch.tensor([stream.offset + p for p in columns], device=probabilities.device)
+    kept = probabilities.index_select(-1, index)
     return columns, (processing.contrast * kept).softmax(-1)
 
 

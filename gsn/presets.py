@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass, replace
 
 from .interventions import Guide, Refine
-from .losses import PAPER, Objective
+from .losses import PAPER, Objective, objective
 from .maps import MapProcessing
 from .plan import Action, Plan
 from .steps import Step
@@ -76,7 +76,7 @@ class Move:
 
 
 _PAPER_MOVE = Move(Refine(), PAPER)
-_GUIDANCE_MOVE = Move(Guide(), Objective((("attend_excite", 1.0),)), last=Step())
+_GUIDANCE_MOVE = Move(Guide(), objective("attend_excite"), last=Step())
 METHODS: dict[str, tuple[Move, ...]] = {
     "paper": (_PAPER_MOVE,),
     "guidance": (_GUIDANCE_MOVE,),

@@ -28,7 +28,7 @@ class StepInfo:
 class Record:
     """One evaluation of the loss. Every per-image list has one entry per image of the batch."""
 
-    action: str  # "refine", "guide", "observe"
+    action: str  # the intervention's name: "refine", "guide", "observe", ...
     step: StepInfo
     iteration: int  # 0 = the latent as the sampler brought it
     loss: list[float]  # [B] the weighted total

@@ -7,8 +7,8 @@ from typing_extensions import override
 
 from ..gsn.host.run import with_plan
 from ..gsn.interventions import Guide
-from ..gsn.interventions.guide import SCHEDULES
-from ..gsn.losses import Objective
+from ..gsn.interventions.schedule import SCHEDULES
+from ..gsn.losses import objective
 from ..gsn.plan import Action, Plan
 from ..gsn.steps import Step
 from ..gsn.trace import TraceHandle
@@ -69,7 +69,7 @@ class GSNGuidance(io.ComfyNode):
             Guide(step_size, schedule),
             Step(first_step, step_unit),
             Step(last_step, step_unit),
-            loss or Objective((("attend_excite", 1.0),)),
+            loss or objective("attend_excite"),
         )
         handle = TraceHandle()
         return io.NodeOutput(with_plan(model, Plan(actions=(action,), traces=(handle,))), handle)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from comfy_api.latest import io
 from typing_extensions import override
 
-from ..gsn.losses import LOSSES, PAPER, Objective
+from ..gsn.losses import LOSSES, PAPER, objective
 from ..gsn.plan import GsnError
 from .io import CATEGORY, Loss
 
@@ -25,8 +25,13 @@ class GSNLoss(io.ComfyNode):
                     "method",
                     options=["paper", *LOSSES],
                     default="paper",
-                    tooltip="paper: the mean of attend_excite and iou. attend_excite: every subject has a strong spot."
-                    " iou: subjects do not share their place (needs two subjects).",
+                    tooltip="; ".join(
+                        [
+                            "paper: the mean of attend_excite and iou",
+                            *(f"{n}: {one.summary}" for n, one in LOSSES.items()),
+                        ]
+                    )
+                    + ".",
                 ),
                 io.Float.Input(
                     "weight", default=1.0, min=-1000.0, max=1000.0, step=0.05, tooltip="Factor on this loss."
@@ -39,10 +44,9 @@ class GSNLoss(io.ComfyNode):
     @classmethod
     @override
     def execute(cls, method, weight, add_to=None) -> io.NodeOutput:
-        base = PAPER if method == "paper" else Objective(((method, 1.0),))
-        own = Objective(tuple((name, share * weight) for name, share in base.terms))
+        own = (PAPER if method == "paper" else objective(method)).scaled(weight)
         try:
-            own.check_weights()
+            own.check_terms()
         except ValueError as error:
             raise GsnError(f"GSNLoss: {error}") from None
         return io.NodeOutput(own if add_to is None else add_to + own)

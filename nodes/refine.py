@@ -81,7 +81,8 @@ class SingleStepIterRef(io.ComfyNode):
     def execute(
         cls, model, step, step_unit, iterations, lr, loss=None, optimiser="adam", stop_early=False, threshold=0.2
     ) -> io.NodeOutput:
-        refine = Refine(iterations, lr, optimiser, threshold if stop_early else None)
+        stop = (("total", threshold),) if stop_early else ()
+        refine = Refine(iterations, lr, optimiser, stop=stop)
         action = Action("SingleStepIterRef", refine, Step(step, step_unit), objective=loss or PAPER)
         handle = TraceHandle()
         return io.NodeOutput(with_plan(model, Plan(actions=(action,), traces=(handle,))), handle)

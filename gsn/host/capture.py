@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import torch
@@ -12,7 +13,7 @@ from ..blocks import parse_blocks
 from ..maps import AttentionMaps
 from ..plan import CaptureSpec, GsnError
 from ..presets import ModelPreset
-from .families import Family, Layer, TextAttention
+from .families import Family, ImageAttention, Layer, TextAttention
 
 
 class CaptureDone(Exception):
@@ -47,6 +48,12 @@ def choose_layers(family: Family, model: Any, spec: CaptureSpec, preset: ModelPr
     return tuple(chosen)
 
 
+def finer_layers(offered: tuple[Layer, ...], layers: tuple[Layer, ...]) -> tuple[Layer, ...]:
+    """Those of the offered that see more detail than any of these."""
+    finest = max(layer.ratio for layer in layers)
+    return tuple(layer for layer in offered if layer.ratio > finest * (1 + 1e-6))
+
+
 def _offer(layers: tuple[Layer, ...]) -> str:
     seen = dict.fromkeys(f"{layer.part}{layer.number}" for layer in layers)
     return ", ".join(seen)
@@ -55,23 +62,36 @@ def _offer(layers: tuple[Layer, ...]) -> str:
 class Collector:
     """Averages the text attention of the chosen layers over heads and layers, in float32.
 
-    Ends the model call with `CaptureDone` after the last one, so nothing behind it is computed or kept.
-    columns: the positions on the text axis that are wanted, None for all; the others stay zero.
+    Ends the model call with `CaptureDone` after the layer `last`, so nothing behind it is computed or kept.
+    columns: the positions on the text axis that are wanted, None for all; the others stay zero. fine: layers whose
+    attention makes `AttentionMaps.fine`, None where that is not wanted. images: make `AttentionMaps.self_rows`.
     """
 
-    def __init__(self, layers: tuple[Layer, ...], columns: tuple[int, ...] | None = None):
+    def __init__(
+        self, layers: tuple[Layer, ...], columns: tuple[int, ...] | None = None,
+        fine: tuple[Layer, ...] | None = None, images: bool = False, last: tuple | None = None,
+    ):  # fmt: skip
         self.wanted = {layer.key for layer in layers}
-        self.last = layers[-1].key
+        self.fine = None if fine is None else {layer.key for layer in fine}
+        self.images = images
+        self.last = layers[-1].key if last is None else last
         self.columns = columns
         self.closed = False
         self.found: list[Tensor] = []  # each [B, h, w, T], the mean over that layer's heads
+        self.found_fine: list[Tensor] = []
+        self.found_images: list[ImageAttention] = []
 
-    def sink(self, key: tuple, call: TextAttention) -> None:
+    def sink(self, key: tuple, call: TextAttention | ImageAttention) -> None:
+        if isinstance(call, ImageAttention):
+            if key in self.wanted and not self.closed:
+                self.found_images.append(call)
+            return
         # A recomputed block reports again: it must do the same arithmetic, and nothing more.
-        if key in self.wanted:
+        fine = self.fine is not None and key in self.fine
+        if key in self.wanted or fine:
             found = text_probabilities(call, self.columns).unflatten(1, call.grid)
             if not self.closed:
-                self.found.append(found)
+                (self.found_fine if fine else self.found).append(found)
         if key == self.last and not self.closed:
             self.closed = True
             raise CaptureDone
@@ -80,9 +100,46 @@ class Collector:
         """Raises GsnError when no layer reported."""
         if not self.found:
             raise GsnError("AttentionCapture: the model call ran through without any of the chosen attention layers")
+        if self.images and not self.found_images:
+            raise GsnError(
+                "AttentionCapture: no chosen layer said how the picture attends to itself, which this loss reads"
+            )
         grid = max((one.shape[1:3] for one in self.found), key=lambda g: g[0] * g[1])
-        total = sum(_on_grid(one, grid) for one in self.found)
-        return AttentionMaps(total / len(self.found))
+        probabilities = sum(_on_grid(one, grid) for one in self.found) / len(self.found)
+        fine = None
+        if self.fine is not None:  # a model with one size of maps has no finer ones
+            nearest = [_on_grid(one, grid, "nearest") for one in self.found_fine]
+            fine = sum(nearest) / len(nearest) if nearest else probabilities
+        rows = partial(_self_rows, tuple(self.found_images), tuple(grid)) if self.images else None
+        return AttentionMaps(probabilities, fine, rows)
+
+
+def _self_rows(calls: tuple[ImageAttention, ...], grid: tuple[int, int], cells: Tensor) -> Tensor:
+    """AttentionMaps.self_rows: the mean over heads and calls."""
+    total = 0
+    for call in calls:
+        q, k = call.q.float(), call.k.float()
+        index = _on_other_grid(cells, grid, call.grid)
+        rows = q.gather(2, index[:, None, :, None].expand(-1, q.shape[1], -1, q.shape[3]))
+        logits = rows @ k.transpose(-1, -2) * call.scale
+        if call.mask is not None:
+            logits = _masked(logits, call.mask, index)
+        found = logits.softmax(-1)[..., call.image].mean(1).unflatten(-1, call.grid)  # [B, R, h, w]
+        total = total + (found if call.grid == grid else F.interpolate(found, grid, mode="bilinear"))
+    return total / total.sum((-1, -2), keepdim=True)
+
+
+def _on_other_grid(cells: Tensor, grid: tuple[int, int], other: tuple[int, int]) -> Tensor:
+    y, x = cells // grid[1], cells % grid[1]
+    return (y * other[0] // grid[0]) * other[1] + x * other[1] // grid[1]
+
+
+def _masked(logits: Tensor, mask: Tensor, index: Tensor) -> Tensor:
+    """logits [B, H, R, K] under the rows `index` [B, R] of a mask that broadcasts to [B, H, N, K]."""
+    if mask.shape[-2] > 1:
+        mask = mask.expand(logits.shape[0], *mask.shape[1:])
+        mask = mask.gather(2, index[:, None, :, None].expand(-1, mask.shape[1], -1, mask.shape[3]))
+    return logits.masked_fill(~mask, -torch.inf) if mask.dtype == torch.bool else logits + mask
 
 
 def text_probabilities(call: TextAttention, columns: tuple[int, ...] | None = None) -> Tensor:
@@ -109,8 +166,8 @@ def _columns(q: Tensor, k: Tensor, index: Tensor, scale: float, mask: Tensor | N
     return torch.cat(found, -1)
 
 
-def _on_grid(maps: Tensor, grid: torch.Size) -> Tensor:
+def _on_grid(maps: Tensor, grid: torch.Size, mode: str = "bilinear") -> Tensor:
     """[B, h, w, T] stretched to another grid, for block choices that mix resolutions."""
     if maps.shape[1:3] == grid:
         return maps
-    return F.interpolate(maps.permute(0, 3, 1, 2), tuple(grid), mode="bilinear").permute(0, 2, 3, 1)
+    return F.interpolate(maps.permute(0, 3, 1, 2), tuple(grid), mode=mode).permute(0, 2, 3, 1)

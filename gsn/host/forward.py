@@ -16,6 +16,7 @@ import torch
 from comfy.model_patcher import ModelPatcher
 from torch import Tensor, nn
 
+from ..interventions import History, NoiseLevel
 from ..maps import AttentionMaps, MapProcessing
 from ..subjects import Subjects
 from .capture import CaptureDone, Collector
@@ -58,13 +59,33 @@ class OpenedStep:
         return x * mask + (outside * (1.0 - mask)).detach().clone()
 
 
+def noise_level(step: OpenedStep) -> NoiseLevel:
+    """From the model's own mixing of picture and noise."""
+    sampling, sigma = step.model.model_sampling, step.sigma.reshape(1)
+    one, zero = torch.ones(1, device=sigma.device), torch.zeros(1, device=sigma.device)
+    alpha = sampling.noise_scaling(sigma, zero.clone(), one.clone())
+    spread = sampling.noise_scaling(sigma, one.clone(), zero.clone())
+    return NoiseLevel(float(alpha) * step.scale, float(spread) * step.scale)
+
+
 @dataclass(frozen=True)
 class Reading:
     """What is read of this model in every call."""
 
     family: Family
     layers: tuple[Layer, ...]
+    fine: tuple[Layer, ...]  # read as well where a loss needs more detail
+    offered: tuple[Layer, ...]  # all there are, in the order in which they run
     processing: MapProcessing
+
+    def last(self, needs: frozenset[str]) -> tuple:
+        """Key of the layer after which a call may end."""
+        read = self.layers + self.fine if "fine" in needs else self.layers
+        return next(layer.key for layer in reversed(self.offered) if layer in read)
+
+    def collector(self, subjects: Subjects, needs: frozenset[str]) -> Collector:
+        fine = self.fine if "fine" in needs else None
+        return Collector(self.layers, self.columns(subjects), fine, "self_rows" in needs, self.last(needs))
 
     def columns(self, subjects: Subjects) -> tuple[int, ...] | None:
         """The positions on the text axis that the maps are made of; None where padding competes as well."""
@@ -76,10 +97,15 @@ class Reading:
 class EntryForward:
     """z -> AttentionMaps for one positive entry; the `Forward` that interventions call."""
 
-    def __init__(self, entry: dict, subjects: Subjects, reading: Reading, position: Position, step: OpenedStep):
+    def __init__(
+        self, entry: dict, subjects: Subjects, history: History, reading: Reading, needs: frozenset[str],
+        position: Position, step: OpenedStep,
+    ):  # fmt: skip
         self.subjects = subjects
+        self.history = history
         self._entry = entry
         self._reading = reading
+        self._needs = needs
         self._position = position
         self._step = step
         self._z0 = step.x * step.scale
@@ -91,8 +117,9 @@ class EntryForward:
         x = step.blended(x, rows)
         entry = _rows_of_entry(self._entry, rows, step.x.shape[0])
         options = plain_options(step.extra_args["model_options"])
-        collector = Collector(self._reading.layers, self._reading.columns(self.subjects))
-        self._reading.family.attach(options, collector.sink, self._position, self.subjects.text_length)
+        collector = self._reading.collector(self.subjects, self._needs)
+        text = self.subjects.text_length
+        self._reading.family.attach(options, collector.sink, self._position, text, collector.images)
         sigma = step.sigma.detach().clone().expand(x.shape[0])
         self._apply_hooks(entry, sigma, options)
         with unnoticed(step.extra_args["model_options"], x.device), suppress(CaptureDone):

@@ -14,17 +14,17 @@ import torch
 from comfy.patcher_extension import WrappersMP
 from torch import Tensor
 
-from ..interventions import Context
+from ..interventions import Context, History
 from ..plan import Action, CaptureSpec, GsnError, Plan
 from ..presets import MODEL_PRESETS, ModelPreset
 from ..steps import Schedule
 from ..subjects import SUBJECTS_KEY, Subjects
 from ..trace import StepInfo, Trace
 from . import memory
-from .capture import choose_layers
+from .capture import choose_layers, finer_layers
 from .differentiable import differentiable, refuse_foreign
 from .families import Family, family_of
-from .forward import EntryForward, OpenedStep, Reading, detached, unnoticed
+from .forward import EntryForward, OpenedStep, Reading, detached, noise_level, unnoticed
 from .preview import preview_of
 from .split import opened
 from .walk import walking
@@ -79,7 +79,8 @@ def prepare(plan: Plan, sampler: Any, guider: Any, sigmas: Tensor, noise: Tensor
         return None
     origin = actions[0].origin
     for action in actions:
-        _named(action.origin, action.intervention.check)
+        _named(action.origin, action.objective.check_terms)
+        _named(action.origin, action.intervention.check, action.objective)
     model = guider.inner_model
     family = family_of(model, origin)
     preset = MODEL_PRESETS[family.preset_name(model)]
@@ -107,8 +108,11 @@ def prepare(plan: Plan, sampler: Any, guider: Any, sigmas: Tensor, noise: Tensor
     if getattr(guider.model_options.get("context_handler"), "dim", 0) != 0:  # 0 is the batch: images apart
         trace.notes.append(f"{origin}: read the whole picture at once; context windows apply to ordinary steps only")
         log.warning(trace.notes[-1])
-    reading = Reading(family, layers, preset.processing(spec.columns, spec.stream))
-    return _Run(resolved, guider, sigmas, schedule, preset, spec.memory, reading, entries, trace)
+    offered = family.layers(model)
+    processing = preset.processing(spec.columns, spec.stream)
+    reading = Reading(family, layers, finer_layers(offered, layers), offered, processing)
+    histories = [History() for _ in entries]
+    return _Run(resolved, guider, sigmas, noise, schedule, preset, spec.memory, reading, entries, histories, trace)
 
 
 def _entries(conds: dict, family: Family, origin: str) -> list[tuple[dict, Subjects]]:
@@ -215,18 +219,20 @@ class _Run:
     actions: dict[int, list[Action]]
     guider: Any
     sigmas: Tensor
+    noise: Tensor  # [B, C, h, w], unit variance
     schedule: Schedule
     preset: ModelPreset
     memory: str  # CaptureSpec's
     reading: Reading
     entries: list[tuple[dict, Subjects]]
+    histories: list[History]  # of each entry
     trace: Trace
 
     def note(self, text: str) -> None:
         self.trace.notes.append(text)
         log.warning(text)
 
-    def edit(self, x: Tensor, index: int, model_k: Any, extra_args: dict) -> None:
+    def edit(self, x: Tensor, index: int, model_k: Any, extra_args: dict, denoised: Tensor | None) -> None:
         """Carry out the actions of step `index` on the sampler's state x, in place."""
         model = self.guider.inner_model
         info = StepInfo(index, self.schedule.sigmas[index], self.schedule.percent(self.schedule.sigmas[index]))
@@ -235,7 +241,7 @@ class _Run:
         delta = None
         for action in self.actions[index]:
             try:
-                delta = self._act(action, info, OpenedStep(x, sigma, scale, model, model_k, extra_args))
+                delta = self._act(action, info, OpenedStep(x, sigma, scale, model, model_k, extra_args), denoised)
             except Exception as error:
                 if not memory.is_out_of_memory(error):
                     raise
@@ -246,7 +252,7 @@ class _Run:
             memory.release()
             raise memory.out_of_memory(action.origin, tuple(x.shape))
 
-    def _act(self, action: Action, info: StepInfo, step: OpenedStep) -> Tensor:
+    def _act(self, action: Action, info: StepInfo, step: OpenedStep, denoised: Tensor | None) -> Tensor:
         """The change of x, [B, C, h, w]."""
         bar = comfy.utils.ProgressBar(action.intervention.evaluations)
 
@@ -261,9 +267,9 @@ class _Run:
             if step.extra_args["model_options"].get("transformer_options", {}).get("patches"):
                 # other packs' patches may write into what autograd has kept; it then copies it, at some cost
                 stack.enter_context(torch.autograd.graph.allow_mutation_on_saved_tensors())
-            position = stack.enter_context(
-                walking(self.reading.family.blocks(step.model), self.reading.layers[-1].key, way.recompute)
-            )
+            needs = action.objective.needs
+            last = self.reading.last(needs)
+            position = stack.enter_context(walking(self.reading.family.blocks(step.model), last, way.recompute))
 
             def release() -> None:
                 position.recompute = True
@@ -282,11 +288,15 @@ class _Run:
                 out_of_memory=memory.is_out_of_memory,
                 release=release,
                 one_by_one=way.one_by_one,
+                level=noise_level(step),
+                denoised=None if denoised is None else denoised.detach().clone().float(),
+                initial_noise=self.noise.detach().clone().to(step.x.device, torch.float32),
+                generator=torch.Generator().manual_seed(hash((step.extra_args.get("seed") or 0, info.index)) % 2**63),
                 loss_scale=2.0**16 if step.model.get_dtype_inference() == torch.float16 else 1.0,
             )
             forwards = tuple(
-                EntryForward(detached(entry), subjects, self.reading, position, ordinary)
-                for entry, subjects in self._active(info.sigma)
+                EntryForward(detached(entry), subjects, history, self.reading, needs, position, ordinary)
+                for entry, subjects, history in self._active(info.sigma)
             )
             if not forwards:
                 self.note(f"{action.origin}: no entry with subjects is active at {info}; nothing was changed there")
@@ -294,11 +304,11 @@ class _Run:
             z = action.intervention.apply(z0, forwards, context)
             return (z - z0) / step.scale
 
-    def _active(self, sigma: float) -> list[tuple[dict, Subjects]]:
+    def _active(self, sigma: float) -> list[tuple[dict, Subjects, History]]:
         """Entries whose timestep range covers this noise level (ComfyUI's own comparison)."""
         return [
-            (entry, subjects)
-            for entry, subjects in self.entries
+            (entry, subjects, history)
+            for (entry, subjects), history in zip(self.entries, self.histories, strict=True)
             if not ("timestep_start" in entry and sigma > entry["timestep_start"])
             and not ("timestep_end" in entry and sigma < entry["timestep_end"])
         ]

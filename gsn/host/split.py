@@ -19,8 +19,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-# edit(x, index, model_k, extra_args): change x, the sampler's state at the start of step `index`, in place
-Edit = Callable[[Tensor, int, Any, dict], None]
+# edit(x, index, model_k, extra_args, denoised): change x, the sampler's state at the start of step `index`, in place;
+# denoised: the model's latest answer, its clean estimate, or None before the first
+Edit = Callable[[Tensor, int, Any, dict, "Tensor | None"], None]
 
 
 @contextmanager
@@ -84,6 +85,7 @@ class _Run:
     disable: bool | None
     options: dict
     edit: Edit
+    denoised: Tensor | None = None
 
     def in_place(self, x: Tensor, sigmas: Tensor, opening_calls: dict[int, int]) -> Tensor:
         count = 0
@@ -93,10 +95,15 @@ class _Run:
             index = opening_calls.get(count)
             count += 1
             if index is not None:
-                self.edit(xx, index, self.model_k, self.extra_args)
-            return self.model_k(xx, sigma, **kwargs)
+                self.edit(xx, index, self.model_k, self.extra_args, self.denoised)
+            return self._answer(xx, sigma, kwargs)
 
         return self._sample(_Proxy(self.model_k, call), x, sigmas, self.extra_args, self.callback)
+
+    def _answer(self, x: Tensor, sigma: Tensor, kwargs: dict) -> Tensor:
+        answer = self.model_k(x, sigma, **kwargs)
+        self.denoised = answer.clone()  # samplers may go on computing in it
+        return answer
 
     def restarted(self, x: Tensor, sigmas: Tensor, wanted: list[int]) -> Tensor:
         x, start, part = x.clone(), 0, 0
@@ -106,10 +113,12 @@ class _Run:
                 # a part that drew the same noise again would not be noise
                 seed = self.extra_args.get("seed")
                 args = {**self.extra_args, "seed": seed + part} if isinstance(seed, int) else self.extra_args
-                x = self._sample(self.model_k, x, sigmas[start : stop + 1], args, self._from(start))
+                x = self._sample(
+                    _Proxy(self.model_k, self._answer), x, sigmas[start : stop + 1], args, self._from(start)
+                )
                 part += 1
             if index is not None:
-                self.edit(x, index, self.model_k, self.extra_args)
+                self.edit(x, index, self.model_k, self.extra_args, self.denoised)
                 start = index
         return x
 

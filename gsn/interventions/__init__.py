@@ -4,9 +4,9 @@
 papers' VP scale; each forward maps such a latent to `AttentionMaps` that autograd can go through.
 """
 
-from .context import Context, Forward
+from .context import Context, Forward, History, NoiseLevel
 from .guide import Guide
 from .observe import Observe
 from .refine import Refine
 
-__all__ = ["Context", "Forward", "Guide", "Observe", "Refine"]
+__all__ = ["Context", "Forward", "Guide", "History", "NoiseLevel", "Observe", "Refine"]

@@ -12,9 +12,39 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ..losses import Objective
-from ..maps import AttentionMaps, MapProcessing
+from ..maps import AttentionMaps, Earlier, MapProcessing
 from ..subjects import Subjects
 from ..trace import KeptMaps, Record, StepInfo, Stop, Trace
+
+_AVERAGE_DECAY = 0.9  # InitNO's cache
+
+
+class History:
+    """The subject maps of one conditioning entry over a run, for losses that look back."""
+
+    def __init__(self) -> None:
+        self._step: int | None = None
+        self._latest: Tensor | None = None  # [B, S, h, w], of the last evaluation
+        self._earlier = Earlier()
+
+    def before(self, step: int, rows: slice) -> Earlier:
+        """What an evaluation at this step looks back on, for the images `rows`."""
+        previous, average = self._earlier.previous, self._earlier.average
+        if step != self._step:
+            previous = self._latest
+        return Earlier(*(None if maps is None else maps[rows] for maps in (previous, average)))
+
+    def note(self, step: int, maps: Tensor) -> None:
+        """Add an evaluation's maps, [B, S, h, w]."""
+        maps, average = maps.detach(), self._earlier.average
+        previous = self._earlier.previous if step == self._step else self._latest
+        if average is None or average.shape != maps.shape:
+            average = maps
+        average = _AVERAGE_DECAY * average + (1 - _AVERAGE_DECAY) * maps
+        self._step, self._latest, self._earlier = step, maps, Earlier(previous, average)
+
+
+Levels = tuple[tuple[str, float], ...]  # (loss or "total", a level at or below which it is good enough)
 
 
 class Forward(Protocol):
@@ -24,6 +54,7 @@ class Forward(Protocol):
     """
 
     subjects: Subjects
+    history: History
 
     def __call__(self, latent: Tensor, rows: slice) -> AttentionMaps: ...
 
@@ -34,9 +65,34 @@ class Gradient:
 
     loss: Tensor  # [B]
     terms: dict[str, Tensor]  # name -> [B]
-    maps: Tensor  # [B, S, h, w], S over all entries
+    by_entry: tuple[Tensor, ...]  # maps [B, S, h, w] of each conditioning entry
     gradient: Tensor  # like the latent; zeros when it was not asked for
     finite: Tensor  # [B] bool: loss and gradient are finite
+
+    @property
+    def maps(self) -> Tensor:
+        """[B, S, h, w], S over all entries. One with an area has a smaller grid, and is stretched for show."""
+        grid = self.by_entry[0].shape[-2:]
+        same = (m if m.shape[-2:] == grid else F.interpolate(m, grid, mode="bilinear") for m in self.by_entry)
+        return torch.cat(list(same), 1)
+
+    def at_or_below(self, levels: Levels) -> Tensor:
+        """[B] bool: every named term ("total": their weighted sum) is at or below its level."""
+        met = torch.ones_like(self.finite)
+        for name, level in levels:
+            met &= (self.loss if name == "total" else self.terms[name]) <= level
+        return met
+
+
+@dataclass(frozen=True)
+class NoiseLevel:
+    """The step's noise level in the papers' terms: z = alpha x0 + spread e, e of unit variance.
+
+    Variance preserving: alpha = sqrt(abar), spread = sqrt(1 - abar). Flow: alpha = 1 - sigma, spread = sigma.
+    """
+
+    alpha: float
+    spread: float
 
 
 @dataclass
@@ -47,6 +103,9 @@ class Context:
     computes in float16, whose gradients underflow. Halved (and kept) when a gradient overflows.
     progress(done, maps): called after each evaluation with maps [B, S, h, w] or None.
     check(): raises when the user has cancelled.
+    level: the noise level. denoised: [B, C, h, w], the run's own clean estimate of the step before, or None at the
+    first. initial_noise: [B, C, h, w] of unit variance, what the run started from.
+    generator: the run's own, for fresh noise; it draws on the CPU and does not disturb the sampler's.
     one_by_one: images are evaluated one at a time.
     out_of_memory(error), release(): the host's test for, and remedy of, exhausted memory. After the first
     such error images are evaluated one at a time; a second one is raised.
@@ -60,6 +119,10 @@ class Context:
     progress: Callable[[int, Tensor | None], None] = lambda done, maps: None
     check: Callable[[], None] = lambda: None
     loss_scale: float = 1.0
+    level: NoiseLevel = NoiseLevel(0.0, 1.0)
+    denoised: Tensor | None = None
+    initial_noise: Tensor | None = None
+    generator: torch.Generator = field(default_factory=torch.Generator)
     out_of_memory: Callable[[Exception], bool] = lambda error: False
     release: Callable[[], None] = lambda: None
     keep_maps: bool = True
@@ -73,8 +136,15 @@ class Context:
             result = self._with_memory(latent, forwards, grad)
             overflowed = torch.isfinite(result.loss) & ~result.finite
             if not grad or self.loss_scale <= 1 or not bool(overflowed.any()):
-                return result
+                break
             self.loss_scale = max(1.0, self.loss_scale / 2)
+        for forward, maps in zip(forwards, result.by_entry, strict=True):
+            forward.history.note(self.step.index, maps)
+        return result
+
+    def fresh_noise(self, like: Tensor) -> Tensor:
+        """Standard normal noise of this shape, on its device."""
+        return torch.randn(like.shape, generator=self.generator, dtype=like.dtype).to(like.device)
 
     def _with_memory(self, latent: Tensor, forwards: tuple[Forward, ...], grad: bool) -> Gradient:
         try:
@@ -95,12 +165,14 @@ class Context:
         return Gradient(
             loss=torch.cat([image.loss for image in images]),
             terms={name: torch.cat([image.terms[name] for image in images]) for name in images[0].terms},
-            maps=torch.cat([image.maps for image in images]),
+            by_entry=tuple(torch.cat(maps) for maps in zip(*(image.by_entry for image in images), strict=True)),
             gradient=torch.cat([image.gradient for image in images]),
             finite=torch.cat([image.finite for image in images]),
         )
 
     def _evaluate(self, latent: Tensor, forwards: tuple[Forward, ...], grad: bool, rows: slice) -> Gradient:
+        if not forwards:
+            raise ValueError("no conditioning entry with subjects is active at this step")
         loss = torch.zeros(latent.shape[0], device=latent.device)
         gradient = torch.zeros_like(latent)
         terms: dict[str, Tensor] = {}
@@ -108,7 +180,9 @@ class Context:
         for forward in forwards:
             leaf = latent.detach().clone().requires_grad_(grad)
             with torch.set_grad_enabled(grad):
-                value = self.objective.evaluate(forward(leaf, rows), forward.subjects, self.processing)
+                earlier = forward.history.before(self.step.index, rows)
+                attention = forward(leaf, rows)
+                value = self.objective.evaluate(attention, forward.subjects, self.processing, earlier)
             if grad and value.total.requires_grad:
                 scaled = (self.loss_scale * value.total).sum()
                 gradient += torch.autograd.grad(scaled, leaf)[0] / self.loss_scale
@@ -117,7 +191,7 @@ class Context:
                 terms[name] = terms.get(name, 0) + term.detach()
             maps.append(value.maps.detach())
         finite = torch.isfinite(loss) & torch.isfinite(gradient).flatten(1).all(1)
-        return Gradient(loss, terms, _same_grid(maps), gradient, finite)
+        return Gradient(loss, terms, tuple(maps), gradient, finite)
 
     def record(self, action: str, iteration: int, value: Gradient, update: Tensor | None) -> None:
         """Append one record; update: the latent's shift so far, like the latent, or None."""
@@ -143,11 +217,3 @@ class Context:
 
     def stop(self, action: str, reasons: list[str], iterations: list[int]) -> None:
         self.trace.stops.append(Stop(action, self.step, reasons, iterations))
-
-
-def _same_grid(maps: list[Tensor]) -> Tensor:
-    """Concatenate entries' maps along S; an entry with an area has a smaller grid and is stretched for show."""
-    if not maps:
-        raise ValueError("no conditioning entry with subjects is active at this step")
-    grid = maps[0].shape[-2:]
-    return torch.cat([m if m.shape[-2:] == grid else F.interpolate(m, grid, mode="bilinear") for m in maps], 1)

@@ -1,6 +1,6 @@
 """Guidance: one plain gradient step on the latent at each step of a range (Chefer et al. 2023, section 3).
 
-    z <- z - eta_i dL/dz,   eta_i = size * sqrt(linspace(1, 0.5, T)[i])   or constant
+z <- z - eta_i dL/dz,   eta_i = size * sqrt(linspace(1, 0.5, T)[i])   or constant
 """
 
 from __future__ import annotations
@@ -11,9 +11,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from ..losses import Objective
 from .context import Context, Forward
-
-SCHEDULES = ("sqrt", "constant")
+from .schedule import check_schedule, scheduled
 
 
 @dataclass(frozen=True)
@@ -30,24 +30,17 @@ class Guide:
     def idle(self) -> bool:
         return self.size == 0
 
-    def check(self) -> None:
+    def check(self, objective: Objective) -> None:
         """Raise ValueError for parameters that cannot work."""
         if not math.isfinite(self.size) or self.size < 0:
             raise ValueError(f"the step size is {self.size}; give a finite number, 0 (off) or more")
-        if self.schedule not in SCHEDULES:
-            raise ValueError(f"unknown schedule '{self.schedule}'; use one of {', '.join(SCHEDULES)}")
-
-    def eta(self, index: int, steps: int) -> float:
-        """The step size at a step of a run of `steps` steps."""
-        if self.schedule == "constant":
-            return self.size
-        return self.size * math.sqrt(float(torch.linspace(1.0, 0.5, steps)[index]))
+        check_schedule(self.schedule)
 
     def apply(self, latent: Tensor, forwards: tuple[Forward, ...], context: Context) -> Tensor:
         """The shifted latent; an image whose gradient is not finite is left as it was, and the trace says so."""
         context.check()
         value = context.evaluate(latent, forwards)
-        shift = -self.eta(context.step.index, context.total_steps) * value.gradient
+        shift = -scheduled(self.size, self.schedule, context) * value.gradient
         ok = value.finite.view(-1, *[1] * (latent.dim() - 1))
         result = torch.where(ok, latent + shift, latent)
         context.keep(self.name, 0, "before", value.maps)

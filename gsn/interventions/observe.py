@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
+from ..losses import Objective
 from .context import Context, Forward
 
 
@@ -15,7 +16,7 @@ class Observe:
     evaluations = 1
     idle = False
 
-    def check(self) -> None:
+    def check(self, objective: Objective) -> None:
         """Nothing to get wrong."""
 
     def apply(self, latent: Tensor, forwards: tuple[Forward, ...], context: Context) -> Tensor:

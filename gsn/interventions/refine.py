@@ -13,20 +13,29 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from .context import Context, Forward
+from ..losses import Objective
+from .context import Context, Forward, Gradient, Levels
+from .schedule import check_schedule, scheduled
 
 ADAM_EPS = 1e-3
+OPTIMISERS = ("adam", "sgd")
 
 
 @dataclass(frozen=True)
 class Refine:
-    """iterations: updates; lr: in VP scale; optimiser "adam" or "sgd" (plain gradient); threshold: an image
-    stops once its loss is at or below it, None = never."""
+    """iterations: updates at most; lr: in VP scale, over the run as `schedule` says.
+    optimiser: "adam", or "sgd": the plain gradient, with `momentum`.
+    stop: an image stops once every named loss is at or below its level; () = never.
+    overshoot: it stops one update later. Chefer's loop is of this kind: it looks at the loss of the pass before.
+    """
 
     iterations: int = 50
     lr: float = 1e-2
     optimiser: str = "adam"
-    threshold: float | None = None
+    momentum: float = 0.0
+    schedule: str = "constant"
+    stop: Levels = ()
+    overshoot: bool = False
 
     name = "refine"
 
@@ -39,14 +48,18 @@ class Refine:
         """Model calls it announces to the progress bar."""
         return self.iterations + 1
 
-    def check(self) -> None:
+    def check(self, objective: Objective) -> None:
         """Raise ValueError for parameters that cannot work."""
         if self.iterations < 0:
             raise ValueError(f"iterations is {self.iterations}; give 0 (off) or more")
         if not math.isfinite(self.lr) or self.lr < 0:
             raise ValueError(f"lr is {self.lr}; give a finite number, 0 or more")
-        if self.threshold is not None and not math.isfinite(self.threshold):
-            raise ValueError(f"the threshold is {self.threshold}; give a finite number or switch it off")
+        if not 0 <= self.momentum < 1:
+            raise ValueError(f"momentum is {self.momentum}; give 0 or more, and less than 1")
+        if self.optimiser not in OPTIMISERS:
+            raise ValueError(f"unknown optimiser '{self.optimiser}'; use one of {', '.join(OPTIMISERS)}")
+        check_schedule(self.schedule)
+        check_levels(self.stop, objective)
 
     def apply(self, latent: Tensor, forwards: tuple[Forward, ...], context: Context) -> Tensor:
         """The refined latent. An image whose loss or gradient is not finite goes back to its last finite
@@ -56,7 +69,8 @@ class Refine:
         running = torch.ones(z.shape[0], dtype=torch.bool, device=z.device)
         reasons = ["all iterations done"] * z.shape[0]
         done = [0] * z.shape[0]
-        optimiser = self._optimiser(z)
+        optimiser = self._optimiser(z, scheduled(self.lr, self.schedule, context))
+        reached = torch.zeros_like(running)
         for iteration in range(self.iterations):
             context.check()
             value = context.evaluate(z.detach(), forwards)
@@ -65,7 +79,9 @@ class Refine:
             context.record(self.name, iteration, value, z.detach() - latent)
             context.progress(iteration + 1, value.maps)
             good = torch.where(_rows(value.finite & running, z), z.detach(), good)
-            self._stop_images(value, running, reasons)
+            met = value.at_or_below(self.stop) if self.stop else torch.zeros_like(running)
+            self._stop_images(value, reached if self.overshoot else met, running, reasons)
+            reached |= met
             if running.any():
                 z.grad = torch.where(_rows(running, z), value.gradient, torch.zeros_like(value.gradient))
                 optimiser.step()
@@ -87,21 +103,34 @@ class Refine:
         context.stop(self.name, reasons, done)
         return result
 
-    def _optimiser(self, z: Tensor) -> torch.optim.Optimizer:
+    def _optimiser(self, z: Tensor, rate: float) -> torch.optim.Optimizer:
         if self.optimiser == "adam":
-            return torch.optim.Adam([z], lr=self.lr, eps=ADAM_EPS)
-        if self.optimiser == "sgd":
-            return torch.optim.SGD([z], lr=self.lr)
-        raise ValueError(f"unknown optimiser '{self.optimiser}'; use adam or sgd")
+            return torch.optim.Adam([z], lr=rate, eps=ADAM_EPS)
+        return torch.optim.SGD([z], lr=rate, momentum=self.momentum)
 
-    def _stop_images(self, value, running: Tensor, reasons: list[str]) -> None:
+    def _stop_images(self, value: Gradient, met: Tensor, running: Tensor, reasons: list[str]) -> None:
         for i in running.nonzero().flatten().tolist():
             if not value.finite[i]:
                 reasons[i] = "loss or gradient not finite; kept the last finite latent"
                 running[i] = False
-            elif self.threshold is not None and value.loss[i] <= self.threshold:
-                reasons[i] = f"loss at or below {self.threshold:g}"
+            elif met[i]:
+                reasons[i] = " and ".join(f"{name} at or below {level:g}" for name, level in self.stop)
                 running[i] = False
+
+
+def check_levels(levels: Levels, objective: Objective) -> None:
+    """Raise ValueError for a level that is not a number, names no loss, or lies where the loss cannot come."""
+    for name, level in levels:
+        if not math.isfinite(level):
+            raise ValueError(f"the threshold of {name} is {level}; give a finite number or switch it off")
+        watched = ("total", *(term.loss for term in objective.terms))
+        if name not in watched:
+            raise ValueError(f"the threshold names the loss '{name}'; this objective has {', '.join(watched)}")
+        if level < objective.lowest(name):
+            raise ValueError(
+                f"the threshold of {name} is {level:g}, which it cannot reach: it is never below"
+                f" {objective.lowest(name):g}"
+            )
 
 
 def _rows(flags: Tensor, like: Tensor) -> Tensor:

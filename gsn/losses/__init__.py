@@ -1,11 +1,12 @@
 """The registry of losses and their weighted sum, the `Objective`.
 
-A loss is one function `(maps: SubjectMaps, subjects: Subjects) -> Tensor [B]`, one value per image. A new
-one is a file beside this and a line in `LOSSES`.
+A loss is one function `(maps: SubjectMaps, subjects: Subjects, **settings) -> Tensor [B]`, one value per image.
+A new one is a file beside this and a line in `LOSSES`.
 """
 
 from __future__ import annotations
 
+import inspect
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -13,7 +14,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from ..maps import AttentionMaps, MapProcessing, subject_maps
+from ..maps import AttentionMaps, Earlier, MapProcessing, subject_maps
 from ..subjects import Subjects
 from .attend_excite import attend_excite
 from .iou import iou
@@ -21,22 +22,53 @@ from .iou import iou
 
 @dataclass(frozen=True)
 class Loss:
-    """A loss and what it asks for."""
+    """A loss and what it asks for.
+
+    summary: what a person gains by it, in one line. bounds: no value lies outside. needs: which maps beyond the
+    subjects' own ("fine", "self_rows": see AttentionMaps). refuse: raises ValueError for subjects that it can do
+    nothing with; given the subjects and the term's settings.
+    """
 
     function: Callable[..., Tensor]
-    least_subjects: int
     source: str
+    summary: str
+    least_subjects: int = 1
+    bounds: tuple[float, float] = (-math.inf, math.inf)
+    needs: frozenset[str] = frozenset()
+    refuse: Callable[..., None] | None = None
+
+    def settings(self) -> dict[str, object]:
+        """The names of its settings and their defaults."""
+        parameters = list(inspect.signature(self.function).parameters.values())[2:]
+        return {one.name: one.default for one in parameters}
 
 
 LOSSES: dict[str, Loss] = {
-    "attend_excite": Loss(attend_excite, 1, "Chefer et al. 2023"),
-    "iou": Loss(iou, 2, "Grimal et al. 2025"),
-}
+    "attend_excite": Loss(
+        attend_excite, "Chefer et al. 2023", "every subject has a strong spot", bounds=(0.0, 1.0)
+    ),
+    "iou": Loss(
+        iou, "Grimal et al. 2025", "subjects do not share their place", least_subjects=2, bounds=(0.0, 0.5)
+    ),
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Term:
+    """One loss of a sum. settings: (name, value) pairs for its function.
+
+    while_below: (another term's loss, level): this one counts only for images whose other one is at or below it.
+    """
+
+    loss: str
+    weight: float = 1.0
+    settings: tuple[tuple[str, object], ...] = ()
+    while_below: tuple[str, float] | None = None
 
 
 @dataclass(frozen=True)
 class Evaluation:
-    """The objective at one latent: total [B], each term [B], subject maps [B, S, h, w]."""
+    """The objective at one latent: total [B], each term [B] before weighting, subject maps [B, S, h, w]."""
 
     total: Tensor
     terms: dict[str, Tensor]
@@ -45,42 +77,92 @@ class Evaluation:
 
 @dataclass(frozen=True)
 class Objective:
-    """A weighted sum of losses: ((name in LOSSES, weight), ...)."""
+    """A weighted sum of losses. A term of weight 0 is computed and counts nothing: to be watched, or stopped on.
 
-    terms: tuple[tuple[str, float], ...]
+    Where one loss stands in it twice, with different settings, the last is the one that is reported and watched.
+    """
+
+    terms: tuple[Term, ...]
 
     def __add__(self, other: Objective) -> Objective:
         return replace(self, terms=self.terms + other.terms)
 
-    def check_weights(self) -> None:
-        """Raise ValueError if a weight is not finite."""
-        for name, weight in self.terms:
-            if not math.isfinite(weight):
-                raise ValueError(f"the weight of loss '{name}' is {weight}; give a finite number")
+    @property
+    def needs(self) -> frozenset[str]:
+        return frozenset().union(*(LOSSES[term.loss].needs for term in self.terms))
+
+    def scaled(self, factor: float) -> Objective:
+        return replace(self, terms=tuple(replace(term, weight=term.weight * factor) for term in self.terms))
+
+    def lowest(self, name: str) -> float:
+        """A value that the named term, or "total", cannot go below."""
+        if name != "total":
+            return LOSSES[name].bounds[0]
+        return sum(_lowest_of(term) for term in self.terms if term.weight)
+
+    def check_terms(self) -> None:
+        """Raise ValueError for what is wrong with every prompt: weights, names, settings."""
+        names = [term.loss for term in self.terms]
+        for term in self.terms:
+            if term.loss not in LOSSES:
+                raise ValueError(f"there is no loss '{term.loss}'; there are {', '.join(LOSSES)}")
+            if not math.isfinite(term.weight):
+                raise ValueError(f"the weight of loss '{term.loss}' is {term.weight}; give a finite number")
+            known = LOSSES[term.loss].settings()
+            for name, _ in term.settings:
+                if name not in known:
+                    offer = ", ".join(known) or "none"
+                    raise ValueError(f"loss '{term.loss}' has no setting '{name}'; it has {offer}")
+            if term.while_below is not None and term.while_below[0] not in names:
+                raise ValueError(f"loss '{term.loss}' waits for '{term.while_below[0]}', which is not in the sum")
 
     def check(self, subjects: Subjects) -> None:
-        """Raise ValueError if no term is defined for this many subjects."""
+        """Raise ValueError if no term is defined for these subjects."""
         count = len(subjects.items)
-        if not self._usable(count):
-            least = min(LOSSES[name].least_subjects for name, _ in self.terms)
-            names = ", ".join(name for name, _ in self.terms)
+        usable = self._usable(count)
+        if not any(term.weight for term in usable):
+            least = min(LOSSES[term.loss].least_subjects for term in self.terms)
+            names = ", ".join(dict.fromkeys(term.loss for term in self.terms))
             raise ValueError(
                 f"loss '{names}' compares subjects and needs at least {least}, but the prompt has {count}"
                 f" ({', '.join(subjects.labels)}); name a second subject or choose attend_excite"
             )
+        for term in usable:
+            if (refuse := LOSSES[term.loss].refuse) is not None:
+                refuse(subjects, **dict(term.settings))
 
-    def _usable(self, count: int) -> list[tuple[str, float]]:
-        return [(name, weight) for name, weight in self.terms if LOSSES[name].least_subjects <= count]
+    def _usable(self, count: int) -> list[Term]:
+        return [term for term in self.terms if LOSSES[term.loss].least_subjects <= count]
 
-    def evaluate(self, attention: AttentionMaps, subjects: Subjects, processing: MapProcessing) -> Evaluation:
+    def evaluate(
+        self, attention: AttentionMaps, subjects: Subjects, processing: MapProcessing, earlier: Earlier | None = None
+    ) -> Evaluation:
         """Loss per image; a term that needs more subjects than there are counts 0, as in the papers."""
-        maps = subject_maps(attention, subjects, processing)
-        terms: dict[str, Tensor] = {}
+        maps = subject_maps(attention, subjects, processing, earlier)
+        usable = self._usable(len(subjects.items))
+        values = [LOSSES[term.loss].function(maps, subjects, **dict(term.settings)) for term in usable]
+        terms = {term.loss: value for term, value in zip(usable, values, strict=True)}
         total = torch.zeros(maps.maps.shape[0], device=maps.maps.device)
-        for name, weight in self._usable(len(subjects.items)):
-            terms[name] = LOSSES[name].function(maps, subjects)
-            total = total + weight * terms[name]
+        for term, value in zip(usable, values, strict=True):
+            if not term.weight:
+                continue
+            weighted = term.weight * value
+            if term.while_below is not None and term.while_below[0] in terms:
+                weighted = torch.where(terms[term.while_below[0]].detach() <= term.while_below[1], weighted, 0.0)
+            total = total + weighted
         return Evaluation(total, terms, maps.maps)
 
 
-PAPER = Objective((("attend_excite", 0.5), ("iou", 0.5)))
+def _lowest_of(term: Term) -> float:
+    low, high = LOSSES[term.loss].bounds
+    least = term.weight * (low if term.weight > 0 else high)
+    may_be_absent = term.while_below is not None or LOSSES[term.loss].least_subjects > 1
+    return min(0.0, least) if may_be_absent else least
+
+
+def objective(*terms: str | Term) -> Objective:
+    """`objective("iou")` or `objective(Term("attend_excite", 0.5), ...)`."""
+    return Objective(tuple(Term(one) if isinstance(one, str) else one for one in terms))
+
+
+PAPER = objective(Term("attend_excite", 0.5), Term("iou", 0.5))

@@ -5,8 +5,8 @@ import math
 import pytest
 import torch
 
-from gsn.interventions import Context, Guide, Refine
-from gsn.losses import Evaluation
+from gsn.interventions import Context, Guide, History, Refine
+from gsn.losses import PAPER, Evaluation
 from gsn.maps import AttentionMaps, MapProcessing
 from gsn.trace import StepInfo, Trace
 
@@ -15,14 +15,16 @@ class Quadratic:
     """Loss 0.5 * |z - target|^2 per image, as objective and forward at once."""
 
     subjects = None
+    terms = ()
 
     def __init__(self, target):
         self.target = target
+        self.history = History()
 
     def __call__(self, latent, rows):
         return AttentionMaps(latent)
 
-    def evaluate(self, attention, subjects, processing):
+    def evaluate(self, attention, subjects, processing, earlier):
         loss = 0.5 * (attention.probabilities - self.target).square().flatten(1).sum(1)
         return Evaluation(loss, {"quadratic": loss}, attention.probabilities.abs())
 
@@ -54,7 +56,7 @@ def test_threshold_stops_one_image_and_not_the_other():
     z0 = torch.stack([torch.full((1, 2, 2), 0.99), torch.zeros(1, 2, 2)])
     model = Quadratic(1.0)
     opened = context(model)
-    refined = Refine(6, 0.05, threshold=0.01).apply(z0, (model,), opened)
+    refined = Refine(6, 0.05, stop=(("total", 0.01),)).apply(z0, (model,), opened)
     assert torch.equal(refined[0], z0[0]) and not torch.equal(refined[1], z0[1])
     assert opened.trace.stops[0].iterations == [0, 6]
 
@@ -62,8 +64,8 @@ def test_threshold_stops_one_image_and_not_the_other():
 class Breaks(Quadratic):
     """Gives NaN for the second image once it has moved past 0.05."""
 
-    def evaluate(self, attention, subjects, processing):
-        value = super().evaluate(attention, subjects, processing)
+    def evaluate(self, attention, subjects, processing, earlier):
+        value = super().evaluate(attention, subjects, processing, earlier)
         bad = attention.probabilities.flatten(1).amax(1) > 0.05
         bad &= torch.arange(len(bad)) == 1
         return Evaluation(value.total + torch.where(bad, math.nan, 0.0), value.terms, value.maps)
@@ -108,14 +110,14 @@ def test_out_of_memory_goes_on_one_image_at_a_time():
 @pytest.mark.parametrize("bad", [Refine(-1), Refine(lr=math.nan), Refine(lr=-1.0), Guide(math.inf), Guide(-1.0)])
 def test_impossible_numbers_are_refused(bad):
     with pytest.raises(ValueError):
-        bad.check()
+        bad.check(PAPER)
 
 
 def test_loss_scale_is_divided_out_and_halved_on_overflow():
     class Half(Quadratic):
-        def evaluate(self, attention, subjects, processing):
+        def evaluate(self, attention, subjects, processing, earlier):
             small = attention.probabilities.half().float()
-            value = super().evaluate(AttentionMaps(small), subjects, processing)
+            value = super().evaluate(AttentionMaps(small), subjects, processing, earlier)
             return value
 
     model, z0 = Half(300.0), torch.zeros(1, 1, 2, 2)

@@ -9,7 +9,7 @@ import torch
 sys.path.insert(0, str(Path(__file__).parent))
 from golden import attention, subjects
 
-from gsn.losses import PAPER, Objective
+from gsn.losses import PAPER, objective
 from gsn.maps import MapProcessing, smooth, subject_maps
 
 PADDED, WORDS = MapProcessing(), MapProcessing(columns="words")
@@ -55,7 +55,7 @@ def test_one_image_does_not_change_another():
 
 
 def test_maps_that_are_zero_do_not_divide_by_zero():
-    value = Objective((("iou", 1.0),)).evaluate(
+    value = objective("iou").evaluate(
         type(attention())(torch.zeros(1, 4, 4, 77)), subjects([5], [8]), MapProcessing(contrast=1e9)
     )
     assert torch.isfinite(value.total).all()
@@ -63,7 +63,7 @@ def test_maps_that_are_zero_do_not_divide_by_zero():
 
 def test_overlap_alone_refuses_one_subject_and_the_paper_does_not():
     with pytest.raises(ValueError, match="at least 2"):
-        Objective((("iou", 1.0),)).check(subjects([5]))
+        objective("iou").check(subjects([5]))
     PAPER.check(subjects([5]))
     assert float(PAPER.evaluate(attention(), subjects([5]), PADDED).total) > 0
 

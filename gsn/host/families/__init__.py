@@ -9,7 +9,7 @@ from .auraflow import AURAFLOW
 from .boogu import BOOGU
 from .cosmos import ANIMA, COSMOS
 from .ernie import ERNIE_IMAGE
-from .family import Block, Family, Layer, Position, TextAttention
+from .family import Block, Family, ImageAttention, Layer, Position, TextAttention
 from .flux import FLUX, FLUX2
 from .hidream import HIDREAM
 from .hunyuan_dit import HUNYUAN_DIT
@@ -52,7 +52,7 @@ FAMILIES: tuple[Family, ...] = (
     PIXELDIT,
 )
 
-__all__ = ["FAMILIES", "Block", "Family", "Layer", "Position", "TextAttention", "family_of"]
+__all__ = ["FAMILIES", "Block", "Family", "ImageAttention", "Layer", "Position", "TextAttention", "family_of"]
 
 
 def family_of(model: Any, origin: str) -> Family:

@@ -72,7 +72,23 @@ class TextAttention:
     mask: Tensor | None = None
 
 
-Sink = Callable[[tuple, TextAttention], None]  # given a layer's key and its call
+@dataclass(frozen=True)
+class ImageAttention:
+    """One attention call where the image meets itself, perhaps among other things.
+
+    q: [B, H, N, D], the image's queries; k: [B, H, K, D]; image: which of the K are the image's own cells;
+    grid, scale, mask: see TextAttention.
+    """
+
+    q: Tensor
+    k: Tensor
+    image: slice
+    grid: tuple[int, int]
+    scale: float
+    mask: Tensor | None = None
+
+
+Sink = Callable[[tuple, "TextAttention | ImageAttention"], None]  # given a layer's key and its call
 
 
 class Family(Protocol):
@@ -90,8 +106,9 @@ class Family(Protocol):
         """Length of the conditioning that the network is given, for a text of this many tokens."""
         ...
 
-    def attach(self, model_options: dict, sink: Sink, position: Position, text: int) -> None:
+    def attach(self, model_options: dict, sink: Sink, position: Position, text: int, images: bool = False) -> None:
         """Make every call of `layers` report to the sink, in this clone of the model options only.
 
-        text: tokens of the conditioning's text axis.
+        text: tokens of the conditioning's text axis. images: the blocks of `layers` also report how the image
+        meets itself, with the layer's key and before its text.
         """

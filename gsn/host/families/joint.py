@@ -17,7 +17,7 @@ from comfy.patcher_extension import WrappersMP, add_wrapper_with_key
 from torch import Tensor, nn
 
 from ...plan import GsnError
-from .family import Block, Layer, Position, Sink, TextAttention
+from .family import Block, ImageAttention, Layer, Position, Sink, TextAttention
 
 Where = Callable[[Any, int, int, int, int], "tuple[int, int] | None"]
 
@@ -50,6 +50,9 @@ def cross(network: Any, queries: int, keys: int, text: int, image: int) -> tuple
 def cross_first(network: Any, queries: int, keys: int, text: int, image: int) -> tuple[int, int] | None:
     """Image queries on the text's keys, then whatever the model puts behind them (more text, filling)."""
     return (0, 0) if queries == image and keys >= text else None
+
+
+_APART = (cross, cross_first)  # the image meets itself in an attention call of its own
 
 
 @dataclass(frozen=True)
@@ -87,7 +90,7 @@ class Joint:
         ratio = 1 / self.patch(model.diffusion_model)
         return tuple(Layer(block.key, *block.key, ratio) for block in self.blocks(model))
 
-    def attach(self, model_options: dict, sink: Sink, position: Position, text: int) -> None:
+    def attach(self, model_options: dict, sink: Sink, position: Position, text: int, images: bool = False) -> None:
         def wrapper(executor, x, t, c_concat=None, c_crossattn=None, control=None, transformer_options=None, **kwargs):
             # here, because only now are the picture's size and the text's length known
             network = executor.class_obj.diffusion_model
@@ -104,6 +107,7 @@ class Joint:
                 grid,
                 self.call,
                 self.given(text) + grid[0] * grid[1] if self.counts_references else None,
+                ("apart" if self.where in _APART else "together") if images else None,
             )
             position.options = options
             return executor(x, t, c_concat, c_crossattn, control, options, **kwargs)
@@ -122,38 +126,39 @@ class _Watch:
     grid: tuple[int, int]
     call: int | None
     tokens: int | None  # text and image, where more than these and the reference images is an error
+    images: str | None  # report the image's meeting with itself: "together" with the text's, or "apart"
 
     def __call__(self, function: Callable, q: Tensor, k: Tensor, v: Tensor, heads: int, *args: Any, **kwargs: Any):
         by_heads = kwargs.get("skip_reshape", False)
         axis = 2 if by_heads else 1
         image = self.grid[0] * self.grid[1]
-        mine = bool(self.position.key) and self.call in (None, self.position.calls)
+        in_block = bool(self.position.key)
+        mine = in_block and self.call in (None, self.position.calls)
         self.position.calls += 1
+        if in_block and self.images == "apart" and q.shape[axis] == k.shape[axis] == image:
+            self._report(ImageAttention, q, k, heads, by_heads, slice(0, image), slice(0, image), args, kwargs)
         found = self.where(q.shape[axis], k.shape[axis], self.text, image) if mine else None
         if found is not None:
             text, first = found
             self._check(k.shape[axis], kwargs.get("transformer_options") or {})
-            mask = kwargs.get("mask", args[0] if args else None)
-            if not by_heads:
-                q_heads = q.unflatten(-1, (heads, -1)).transpose(1, 2)
-                k_heads = k.unflatten(-1, (-1, q_heads.shape[-1])).transpose(1, 2)
-            else:
-                q_heads, k_heads = q, k
-            if k_heads.shape[1] != q_heads.shape[1]:  # grouped queries share keys
-                k_heads = k_heads.repeat_interleave(q_heads.shape[1] // k_heads.shape[1], 1)
             rows = slice(first, first + image)
-            self.sink(
-                self.position.key,
-                TextAttention(
-                    q_heads[:, :, rows],
-                    k_heads,
-                    slice(text, text + self.text),
-                    self.grid,
-                    kwargs.get("scale") or q_heads.shape[-1] ** -0.5,
-                    _rows_of_mask(mask, rows),
-                ),
-            )
+            if self.images == "together":
+                self._report(ImageAttention, q, k, heads, by_heads, rows, rows, args, kwargs)
+            self._report(TextAttention, q, k, heads, by_heads, rows, slice(text, text + self.text), args, kwargs)
         return function(q, k, v, heads, *args, **kwargs)
+
+    def _report(
+        self, kind: type, q: Tensor, k: Tensor, heads: int, by_heads: bool, rows: slice, columns: slice, args, kwargs
+    ) -> None:
+        """rows: of the queries, the image's; columns: of the keys, those that the report is about."""
+        if not by_heads:
+            q = q.unflatten(-1, (heads, -1)).transpose(1, 2)
+            k = k.unflatten(-1, (-1, q.shape[-1])).transpose(1, 2)
+        if k.shape[1] != q.shape[1]:  # grouped queries share keys
+            k = k.repeat_interleave(q.shape[1] // k.shape[1], 1)
+        mask = _rows_of_mask(kwargs.get("mask", args[0] if args else None), rows)
+        scale = kwargs.get("scale") or q.shape[-1] ** -0.5
+        self.sink(self.position.key, kind(q[:, :, rows], k, columns, self.grid, scale, mask))
 
     def _check(self, keys: int, options: dict) -> None:
         more = 0 if self.tokens is None else keys - self.tokens - sum(options.get("reference_image_num_tokens", ()))

@@ -5,6 +5,8 @@ The text axis is one stream of CLIP tokens, 77 per chunk; SDXL's two encoders sh
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import comfy.model_base as known
@@ -12,9 +14,10 @@ import comfy.supported_models as configs
 from comfy.ldm.modules.attention import SpatialTransformer, attention_pytorch
 from comfy.ldm.modules.diffusionmodules.openaimodel import Downsample, ResBlock, UNetModel, Upsample
 from comfy.patcher_extension import WrappersMP, add_wrapper_with_key
+from torch import Tensor
 
 from ...plan import GsnError
-from .family import Block, Layer, Position, Sink, TextAttention
+from .family import Block, ImageAttention, Layer, Position, Sink, TextAttention
 
 _PRESETS = ((configs.SDXL, "sdxl"), (configs.SD20, "sd2"), (configs.SD15, "sd1"))  # configuration -> preset
 
@@ -62,12 +65,14 @@ class Unet:
     def given(self, text: int) -> int:
         return text
 
-    def attach(self, model_options: dict, sink: Sink, position: Position, text: int) -> None:
+    def attach(self, model_options: dict, sink: Sink, position: Position, text: int, images: bool = False) -> None:
         def wrapper(executor, x, t, c_concat=None, c_crossattn=None, control=None, transformer_options=None, **kwargs):
             # calc_cond_batch rebuilds the options as plain dicts, so the catch-all goes in after it
             options = dict(transformer_options or {})
             replacements = dict(options.get("patches_replace", {}))
-            replacements["attn2"] = _EveryBlock(replacements.get("attn2", {}), sink, text)
+            replacements["attn2"] = _EveryBlock(replacements.get("attn2", {}), partial(_text_call, sink, text))
+            if images:
+                replacements["attn1"] = _EveryBlock(replacements.get("attn1", {}), partial(_image_call, sink))
             options["patches_replace"] = replacements
             return executor(x, t, c_concat, c_crossattn, control, options, **kwargs)
 
@@ -86,14 +91,33 @@ def _layers_of(block: Any, part: str, number: int, ratio: float) -> list[Layer]:
     ]
 
 
+def _text_call(sink: Sink, text: int, address: tuple, q: Tensor, k: Tensor, grid: tuple[int, int], scale: float):
+    if k.shape[2] < text:
+        raise GsnError(
+            f"AttentionCapture: another node's attn2 patch left {k.shape[2]} of the prompt's {text} text"
+            f" tokens in block {address[0]}{address[1]}; leave that node out, or choose blocks that it spares"
+        )
+    sink(address, TextAttention(q, k, slice(0, text), grid, scale))
+
+
+def _image_call(sink: Sink, address: tuple, q: Tensor, k: Tensor, grid: tuple[int, int], scale: float):
+    cells = grid[0] * grid[1]
+    if q.shape[2] != cells or k.shape[2] < cells:
+        raise GsnError(
+            f"AttentionCapture: another node's attn1 patch changed the picture's {cells} cells in block"
+            f" {address[0]}{address[1]}, and this loss reads how they attend to each other; leave that node out,"
+            " or choose blocks that it spares"
+        )
+    sink(address, ImageAttention(q, k, slice(0, cells), grid, scale))
+
+
 class _EveryBlock(dict):
     """Stands for a replacement in every block; falls through to what another pack had put there."""
 
-    def __init__(self, inner: dict, sink: Sink, text: int):
+    def __init__(self, inner: dict, report: Callable[[tuple, Tensor, Tensor, tuple[int, int], float], None]):
         super().__init__(inner)
         self.inner = inner
-        self.sink = sink
-        self.text = text
+        self.report = report
 
     def __contains__(self, key: object) -> bool:
         return True
@@ -105,14 +129,8 @@ class _EveryBlock(dict):
             address = (*extra["block"], extra["block_index"])
             grid = (int(extra["activations_shape"][-2]), int(extra["activations_shape"][-1]))
             heads = extra["n_heads"]
-            if k.shape[1] < self.text:
-                raise GsnError(
-                    f"AttentionCapture: another node's attn2 patch left {k.shape[1]} of the prompt's {self.text} text"
-                    f" tokens in block {address[0]}{address[1]}; leave that node out, or choose blocks that it spares"
-                )
             by_heads = (one.unflatten(-1, (heads, -1)).transpose(1, 2) for one in (q, k))
-            call = TextAttention(*by_heads, slice(0, self.text), grid, (q.shape[-1] // heads) ** -0.5)
-            self.sink(address, call)
+            self.report(address, *by_heads, grid, (q.shape[-1] // heads) ** -0.5)
             if previous is not None:
                 return previous(q, k, v, extra)
             return attention_pytorch(q, k, v, heads, attn_precision=extra.get("attn_precision"))

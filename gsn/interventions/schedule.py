@@ -1,0 +1,26 @@
+"""A rate over the run: constant, or falling as Attend-and-Excite's (Chefer et al. 2023, released constants).
+
+eta_i = size * sqrt(linspace(1, 0.5, T)[i]),   T = all steps of the run
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+
+from .context import Context
+
+SCHEDULES = ("sqrt", "constant")
+
+
+def check_schedule(name: str) -> None:
+    if name not in SCHEDULES:
+        raise ValueError(f"unknown schedule '{name}'; use one of {', '.join(SCHEDULES)}")
+
+
+def scheduled(size: float, name: str, context: Context) -> float:
+    """The rate at the context's step."""
+    if name == "constant":
+        return size
+    return size * math.sqrt(float(torch.linspace(1.0, 0.5, context.total_steps)[context.step.index]))
