@@ -5,6 +5,7 @@ forward to the attention maps at 16 x 16, a loss of two subjects, one gradient o
 
 - ours: through ComfyUI's sampler and the pack's path, which leaves the UNet after the last attention layer it reads;
 - low: the same with blocks recomputed;
+- all: ours, reading every layer at 16 x 16; SDXL's default are those of the encoder half;
 - limit: ComfyUI's UNet left at the same layer, ordinary frozen weights, PyTorch's attention, nothing else;
 - autograd: ComfyUI's UNet to its end by plain autograd, with PyTorch's attention;
 - comfyui: the same, with the attention that ComfyUI itself takes on this device;
@@ -31,7 +32,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 VARIANTS = {
     "sd15": ("ours", "low", "limit", "autograd", "comfyui", "pipeline"),
-    "sdxl": ("ours", "low", "pipeline"),
+    "sdxl": ("ours", "low", "all", "pipeline"),
 }
 SUBJECT_COLUMNS = (5, 8)
 SIGMA = 5.633
@@ -121,13 +122,14 @@ def text_and_latent(shape: str):
     return text, torch.randn(1, 4, 64, 64, generator=torch.Generator().manual_seed(2))
 
 
-def our_iterations(shape: str, iterations: int, memory_setting: str) -> tuple[list[float], list[int]]:
+def our_iterations(shape: str, iterations: int, memory: str, blocks: str = "auto") -> tuple[list[float], list[int]]:
     """Seconds of each iteration, and memory, of a refinement inside ComfyUI's sampler."""
     load_comfyui()
     import comfy.model_patcher
     import comfy.samplers
     import torch
 
+    from gsn.blocks import parse_blocks
     from gsn.host.run import with_plan
     from gsn.interventions import Refine
     from gsn.plan import Action, CaptureSpec, Plan
@@ -135,14 +137,14 @@ def our_iterations(shape: str, iterations: int, memory_setting: str) -> tuple[li
     from gsn.subjects import SUBJECTS_KEY
     from gsn.trace import TraceHandle
 
-    memory: list[int] = []
+    held: list[int] = []
     apply = Refine.apply
 
     def measured(*args):
         """Watches the memory while the refinement works: the sampler's plain passes are not its cost."""
         with highest_memory() as seen:
             result = apply(*args)
-        memory.extend(seen)
+        held.extend(seen)
         return result
 
     Refine.apply = measured
@@ -150,7 +152,7 @@ def our_iterations(shape: str, iterations: int, memory_setting: str) -> tuple[li
         model = network(shape)
         patcher = comfy.model_patcher.CoreModelPatcher(model, torch.device("cpu"), torch.device("cpu"))
         handle = TraceHandle()
-        capture = CaptureSpec(memory=memory_setting)
+        capture = CaptureSpec(parse_blocks(blocks), None if blocks == "auto" else 1 / 4, memory=memory)
         action = Action("bench", Refine(iterations=iterations + 1), Step(0, "index"))
         plan = Plan(capture, (action,), (handle,))
         patched = with_plan(patcher, plan)
@@ -164,7 +166,7 @@ def our_iterations(shape: str, iterations: int, memory_setting: str) -> tuple[li
                        disable_pbar=True)
         at = [record.seconds for record in handle.trace.records]
     # The first iteration warms up; the last record is the evaluation without a gradient after the last update.
-    return [b - a for a, b in zip(at[:-2], at[1:-1], strict=True)], memory
+    return [b - a for a, b in zip(at[:-2], at[1:-1], strict=True)], held
 
 
 def comfyui_iterations(shape: str, iterations: int, pytorch_attention: bool, leave: bool):
@@ -274,8 +276,9 @@ def small_weights(module) -> None:
 
 def run_variant(shape: str, name: str, iterations: int) -> dict:
     run = {
-        "ours": partial(our_iterations, memory_setting="fast"),
-        "low": partial(our_iterations, memory_setting="low"),
+        "ours": partial(our_iterations, memory="fast"),
+        "low": partial(our_iterations, memory="low"),
+        "all": partial(our_iterations, memory="fast", blocks="in, mid, out"),
         "limit": partial(comfyui_iterations, pytorch_attention=True, leave=True),
         "autograd": partial(comfyui_iterations, pytorch_attention=True, leave=False),
         "comfyui": partial(comfyui_iterations, pytorch_attention=False, leave=False),

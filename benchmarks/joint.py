@@ -1,9 +1,10 @@
-"""One refinement iteration of joint attention: SD3-medium's block shapes, 1024 x 1024, two blocks, fp32.
+"""One refinement iteration of joint attention: SD3-medium's block shapes, 1024 x 1024, four blocks, fp32.
 
 Work of both variants: random weights of hidden size 1536 and 24 heads, one latent [1, 16, 128, 128], 154 text tokens
-of which 18 are words, maps of both blocks, the paper's loss of two subjects, one gradient of the latent.
+of which 18 are words, maps of all blocks, the paper's loss of two subjects, one gradient of the latent.
 
 - ours: the pack's call inside its differentiable context; only the words' columns of the softmax are formed;
+- low: the same with all blocks but the last computed again in backward;
 - naive: ordinary frozen weights and plain autograd; every block forms its whole matrix of probabilities, as the
   authors' code does;
 - capture, capture_naive: the maps of one block's queries and keys alone, 4096 image and 154 text tokens, 24 heads of
@@ -20,7 +21,7 @@ from functools import partial
 
 from early_exit import highest_memory, in_worker, load_comfyui, small_weights
 
-VARIANTS = {"sd3": ("ours", "naive"), "capture": ("capture", "capture_naive")}
+VARIANTS = {"sd3": ("ours", "low", "naive"), "capture": ("capture", "capture_naive")}
 SIGMA = 0.974
 
 
@@ -29,7 +30,7 @@ def model():
     import torch
 
     config = known.SD3({
-        "patch_size": 2, "in_channels": 16, "out_channels": 16, "depth": 24, "num_blocks": 2, "input_size": None,
+        "patch_size": 2, "in_channels": 16, "out_channels": 16, "depth": 24, "num_blocks": 4, "input_size": None,
         "adm_in_channels": 2048, "pos_embed_max_size": None, "num_patches": None, "pos_embed_scaling_factor": None,
         "context_embedder_config": {"target": "torch.nn.Linear",
                                     "params": {"in_features": 4096, "out_features": 1536}},
@@ -77,20 +78,22 @@ def iterations(maps, z, count):
     return seconds[1:], memory
 
 
-def ours(count):
+def ours(count, recompute=False):
     load_comfyui()
     import torch
 
     from gsn.host.capture import CaptureDone, Collector
     from gsn.host.differentiable import differentiable
     from gsn.host.families.sd3 import SD3
+    from gsn.host.memory import pages
     from gsn.host.walk import walking
 
     network = model()
     layers = SD3.layers(network)
     z, text, pooled = inputs()
     columns = tuple(stream.offset + p for stream in subjects().streams for p in stream.words)
-    with differentiable(network, "bench"), walking(SD3.blocks(network), layers[-1].key) as position:
+    walk = walking(SD3.blocks(network), layers[-1].key, recompute)
+    with pages(z.device, keep=not recompute), differentiable(network, "bench"), walk as position:
 
         def maps(leaf):
             collector, options = Collector(layers, columns), {"transformer_options": {}}
@@ -156,7 +159,7 @@ if __name__ == "__main__":
     parser.add_argument("variant", choices=[name for names in VARIANTS.values() for name in names])
     parser.add_argument("iterations", type=int)
     options = parser.parse_args()
-    naive_capture = partial(capture, naively=True)
-    function = {"ours": ours, "naive": naive, "capture": capture, "capture_naive": naive_capture}[options.variant]
-    seconds, (before, highest) = in_worker(function, options.iterations)
+    functions = {"ours": ours, "low": partial(ours, recompute=True), "naive": naive,
+                 "capture": capture, "capture_naive": partial(capture, naively=True)}  # fmt: skip
+    seconds, (before, highest) = in_worker(functions[options.variant], options.iterations)
     print(json.dumps({"seconds": seconds, "memory": highest - before}))

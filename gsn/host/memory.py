@@ -74,22 +74,24 @@ class EstimateWrapper:
 
 # mallopt's parameters, and the values that glibc itself works up to in a process that frees large blocks.
 _MALLOPT = {-3: 32 * 2**20, -1: 64 * 2**20}  # M_MMAP_THRESHOLD, M_TRIM_THRESHOLD
+_KEEP_ALL, _KEEP_NONE = 2**31 - 1, 2**20
 _OWN_SETTINGS = ("MALLOC_MMAP_THRESHOLD_", "MALLOC_TRIM_THRESHOLD_", "GLIBC_TUNABLES")
 
 
 @contextmanager
-def kept_pages(device: Any) -> Iterator[None]:
-    """While inside, glibc keeps the blocks that are freed, for the next iteration; on leaving it gives all back.
+def pages(device: Any, keep: bool) -> Iterator[None]:
+    """While inside, glibc keeps the blocks that are freed, or gives each back at once; on leaving it gives all back.
 
-    Otherwise every iteration gets its gigabytes from the system again, zeroed page by page: a quarter of the time of
-    a pass on the processor. Does nothing elsewhere, and where somebody has set the allocator up himself.
+    keep: every iteration would get its gigabytes from the system anew, zeroed page by page: a quarter of the time of a
+    pass on the processor. Not keeping needs the least memory: left to itself, glibc holds almost twice what is in use.
+    Does nothing on other devices, and where somebody has set the allocator up himself.
     """
     libc = ctypes.CDLL(None) if sys.platform == "linux" and device.type == "cpu" else None
     if not hasattr(libc, "mallopt") or any(name in os.environ for name in _OWN_SETTINGS):
         yield
         return
     for parameter in _MALLOPT:
-        libc.mallopt(parameter, 2**31 - 1)
+        libc.mallopt(parameter, _KEEP_ALL if keep else _KEEP_NONE)
     try:
         yield
     finally:

@@ -261,7 +261,7 @@ class _Run:
 
         way = memory.way_to_fit(self.memory, self.preset, step.model, step.x.shape, step.x.device)
         with ExitStack() as stack:
-            stack.enter_context(memory.kept_pages(step.x.device))
+            stack.enter_context(memory.pages(step.x.device, keep=not way.recompute))
             rewind = stack.enter_context(unnoticed(step.extra_args["model_options"], step.x.device))
             stack.enter_context(differentiable(step.model, action.origin))
             if step.extra_args["model_options"].get("transformer_options", {}).get("patches"):

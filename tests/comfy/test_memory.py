@@ -101,15 +101,16 @@ def test_the_allocator_keeps_memory_for_the_gradient_pass_alone(comfy, monkeypat
     monkeypatch.setattr(memory.ctypes, "CDLL", lambda name: libc)
     for name in memory._OWN_SETTINGS:
         monkeypatch.delenv(name, raising=False)
-    with pytest.raises(RuntimeError), memory.kept_pages(torch.device("cpu")):
-        assert {value for _, value in libc.told} == {2**31 - 1}
-        raise RuntimeError
-    assert libc.told[2:] == [*memory._MALLOPT.items(), "trim"]
-    libc.told.clear()
-    with memory.kept_pages(torch.device("cuda")):
+    for keep, value in ((True, 2**31 - 1), (False, 2**20)):
+        with pytest.raises(RuntimeError), memory.pages(torch.device("cpu"), keep):
+            assert {told for _, told in libc.told} == {value}
+            raise RuntimeError
+        assert libc.told[2:] == [*memory._MALLOPT.items(), "trim"]
+        libc.told.clear()
+    with memory.pages(torch.device("cuda"), True):
         pass
     monkeypatch.setenv("MALLOC_TRIM_THRESHOLD_", "1")
-    with memory.kept_pages(torch.device("cpu")):
+    with memory.pages(torch.device("cpu"), True):
         pass
     assert not libc.told
 
