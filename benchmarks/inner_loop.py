@@ -31,16 +31,18 @@ VALIDATION, TEST = (100, 8), (0, 8)  # seed, images
 
 @dataclass(frozen=True)
 class Setting:
-    """threshold: the loss at which an image stops; blocks: of AttentionCapture."""
+    """threshold: the loss at which an image stops; blocks: of AttentionCapture; patience: see Refine."""
 
     iterations: int
     lr: float
     threshold: float | None = None
     blocks: str = "auto"
+    patience: int = 0
 
     @property
     def name(self) -> str:
         more = "" if self.threshold is None else f", stops at {self.threshold:g}"
+        more += "" if not self.patience else f", patience {self.patience}"
         more += "" if self.blocks == "auto" else f", {self.blocks}"
         return f"{self.iterations} x {self.lr:g}{more}"
 
@@ -51,6 +53,8 @@ SETTINGS = (
     *(Setting(n, lr) for n, lr in ((20, 0.06), (20, 0.12), (20, 0.2), (10, 0.12), (10, 0.2), (10, 0.3), (5, 0.3))),
     Setting(50, 0.06, threshold=0.1),
     Setting(20, 0.12, threshold=0.1),
+    Setting(50, 0.06, patience=5),
+    Setting(20, 0.2, patience=3),
     Setting(50, 0.06, blocks="in1,in3"),
     Setting(20, 0.12, blocks="in1,in3"),
 )
@@ -71,7 +75,7 @@ def graph(prompt: str, seed: int, images: int, setting: Setting | None) -> dict:
                    "record_steps": ""}  # fmt: skip
         refine = {"model": ["capture", 0], "step": 0, "step_unit": "auto", "iterations": setting.iterations,
                   "lr": setting.lr, "stop_early": setting.threshold is not None,
-                  "threshold": setting.threshold or 0.0}  # fmt: skip
+                  "threshold": setting.threshold or 0.0, "patience": setting.patience}  # fmt: skip
         nodes["capture"] = {"class_type": "AttentionCapture", "inputs": capture}
         nodes["refine"] = {"class_type": "SingleStepIterRef", "inputs": refine}
         nodes["curve"] = {"class_type": "GSNLossCurve", "inputs": {"trace": ["refine", 1], "after": ["decode", 0]}}

@@ -72,6 +72,15 @@ class SingleStepIterRef(io.ComfyNode):
                     optional=True,
                     tooltip="Loss at which stop_early ends the refinement.",
                 ),
+                io.Int.Input(
+                    "patience",
+                    default=0,
+                    min=0,
+                    max=1000,
+                    advanced=True,
+                    optional=True,
+                    tooltip="Stop an image once so many updates in a row have not lowered its loss. 0 = never.",
+                ),
             ],
             outputs=[io.Model.Output(), trace_output()],
         )
@@ -79,10 +88,20 @@ class SingleStepIterRef(io.ComfyNode):
     @classmethod
     @override
     def execute(
-        cls, model, step, step_unit, iterations, lr, loss=None, optimiser="adam", stop_early=False, threshold=0.2
+        cls,
+        model,
+        step,
+        step_unit,
+        iterations,
+        lr,
+        loss=None,
+        optimiser="adam",
+        stop_early=False,
+        threshold=0.2,
+        patience=0,
     ) -> io.NodeOutput:
         stop = (("total", threshold),) if stop_early else ()
-        refine = Refine(iterations, lr, optimiser, stop=stop)
+        refine = Refine(iterations, lr, optimiser, stop=stop, patience=patience)
         action = Action("SingleStepIterRef", refine, Step(step, step_unit), objective=loss or PAPER)
         handle = TraceHandle()
         return io.NodeOutput(with_plan(model, Plan(actions=(action,), traces=(handle,))), handle)

@@ -18,6 +18,7 @@ from .context import Context, Forward, Gradient, Levels
 from .schedule import check_schedule, scheduled
 
 ADAM_EPS = 1e-3
+_WORTH = 0.01  # share of the least loss by which a lower one counts as lower
 OPTIMISERS = ("adam", "sgd")
 
 
@@ -27,6 +28,7 @@ class Refine:
     optimiser: "adam", or "sgd": the plain gradient, with `momentum`.
     stop: an image stops once every named loss is at or below its level; () = never.
     overshoot: it stops one update later. Chefer's loop is of this kind: it looks at the loss of the pass before.
+    patience: an image stops after so many updates in a row that did not lower its least loss by a hundredth; 0 = never.
     """
 
     iterations: int = 50
@@ -36,6 +38,7 @@ class Refine:
     schedule: str = "constant"
     stop: Levels = ()
     overshoot: bool = False
+    patience: int = 0
 
     name = "refine"
 
@@ -58,6 +61,8 @@ class Refine:
             raise ValueError(f"momentum is {self.momentum}; give 0 or more, and less than 1")
         if self.optimiser not in OPTIMISERS:
             raise ValueError(f"unknown optimiser '{self.optimiser}'; use one of {', '.join(OPTIMISERS)}")
+        if self.patience < 0:
+            raise ValueError(f"patience is {self.patience}; give 0 (off) or more updates")
         check_schedule(self.schedule)
         check_levels(self.stop, objective)
 
@@ -71,6 +76,8 @@ class Refine:
         done = [0] * z.shape[0]
         optimiser = self._optimiser(z, scheduled(self.lr, self.schedule, context))
         reached = torch.zeros_like(running)
+        least = torch.full(running.shape, math.inf, device=z.device)
+        idle = torch.zeros_like(running, dtype=torch.long)  # updates since the least loss was last undercut
         for iteration in range(self.iterations):
             context.check()
             value = context.evaluate(z.detach(), forwards)
@@ -82,6 +89,11 @@ class Refine:
             met = value.at_or_below(self.stop) if self.stop else torch.zeros_like(running)
             self._stop_images(value, reached if self.overshoot else met, running, reasons)
             reached |= met
+            lower = value.loss < least - _WORTH * least.abs().nan_to_num(0.0, 0.0)
+            idle, least = torch.where(lower, 0, idle + 1), torch.where(lower, value.loss, least)
+            for i in (running & (idle >= (self.patience or math.inf))).nonzero().flatten().tolist():
+                reasons[i] = f"no lower loss for {self.patience} updates"
+                running[i] = False
             if running.any():
                 z.grad = torch.where(_rows(running, z), value.gradient, torch.zeros_like(value.gradient))
                 optimiser.step()

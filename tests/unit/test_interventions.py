@@ -61,6 +61,29 @@ def test_threshold_stops_one_image_and_not_the_other():
     assert opened.trace.stops[0].iterations == [0, 6]
 
 
+def test_patience_stops_the_image_whose_loss_no_longer_falls():
+    z0 = torch.stack([torch.full((1, 2, 2), 1.0), torch.full((1, 2, 2), -9.0)])  # the first is there already
+    opened = context(Quadratic(1.0))
+    refined = Refine(12, 0.1, patience=3).apply(z0, (opened.objective,), opened)
+    assert opened.trace.stops[0].iterations == [3, 12]
+    assert "no lower loss for 3" in opened.trace.stops[0].reasons[0]
+    assert torch.equal(refined[0], z0[0])
+
+
+def test_overshoot_takes_one_update_more():
+    z0, model = torch.full((1, 1, 2, 2), 0.9), Quadratic(1.0)
+    for overshoot, updates in ((False, 1), (True, 2)):
+        opened = context(model)
+        Refine(9, 0.5, "sgd", stop=(("total", 0.01),), overshoot=overshoot).apply(z0, (model,), opened)
+        assert opened.trace.stops[0].iterations == [updates]
+
+
+def test_a_threshold_out_of_reach_is_refused():
+    for stop, said in ((("total", -0.1), "cannot reach"), (("tv", 0.1), "names the loss 'tv'")):
+        with pytest.raises(ValueError, match=said):
+            Refine(stop=(stop,)).check(PAPER)
+
+
 class Breaks(Quadratic):
     """Gives NaN for the second image once it has moved past 0.05."""
 
