@@ -178,8 +178,8 @@ def comfyui_iterations(shape: str, iterations: int, pytorch_attention: bool, lea
     from gsn.host.capture import CaptureDone, Collector, choose_layers
     from gsn.host.families import Position
     from gsn.host.families.unet import UNET
+    from gsn.model_presets import MODEL_PRESETS
     from gsn.plan import CaptureSpec
-    from gsn.presets import MODEL_PRESETS
 
     model = network(shape).requires_grad_(False)
     layers = choose_layers(UNET, model, CaptureSpec(), MODEL_PRESETS[_PRESET[shape]])

@@ -79,8 +79,8 @@ def whole_run(variant: str, count: int) -> list[float]:
         items = tuple(package.Subject(str(c), {"clip": (c,)}) for c in SUBJECT_COLUMNS)
         stream = package.TextStream("clip", 0, 77, tuple(range(1, 10)), (0,), ("x",) * 77)
         positive[0][1][package.SUBJECTS_KEY] = package.Subjects("bench", items, (stream,))
-        step = sys.modules[f"{pack.__name__}.gsn.steps"].Step()
-        plan, _ = sys.modules[f"{pack.__name__}.gsn.presets"].plan_for("bench", "paper", step, 50, 0.01, 20.0)
+        presets = sys.modules[f"{pack.__name__}.gsn.presets"]
+        plan, _ = presets.plan_of("bench", "paper", presets.PRESETS["paper"])
 
         def run(patcher, *settings, **more):
             return sys.modules[f"{pack.__name__}.gsn.host.sampling"].sample(patcher, *settings, 1.0, plan=plan)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from .blocks import BlockRange
-from .interventions import Guide, Observe, Refine
+from .interventions import Guide, Intervention, Observe, Refine
 from .losses import PAPER, Objective
 from .steps import Step
 from .trace import TraceHandle
@@ -34,20 +34,27 @@ class CaptureSpec:
 
 @dataclass(frozen=True)
 class Action:
-    """An intervention at one step (last None) or at every step from first to last."""
+    """An intervention at one step (last None) or at every step from first to last.
+
+    only: "attributes" or "no attributes": it is for prompts whose subjects have some, or none; "" for all.
+    """
 
     origin: str  # the node that asked, for messages
-    intervention: Refine | Guide | Observe
+    intervention: Intervention
     first: Step
     last: Step | None = None
     objective: Objective = PAPER
+    only: str = ""
 
 
 @dataclass(frozen=True)
 class Plan:
+    """presets: (node, name, whose noise levels it names) of each preset in it, to be checked with the model."""
+
     capture: CaptureSpec | None = None
     actions: tuple[Action, ...] = ()
     traces: tuple[TraceHandle, ...] = ()
+    presets: tuple[tuple[str, str, str], ...] = ()
 
     def merged(self, other: Plan) -> Plan:
         """This plan, then the other; the later node's capture settings win."""
@@ -56,6 +63,7 @@ class Plan:
             capture=other.capture or self.capture,
             actions=self.actions + other.actions,
             traces=self.traces + other.traces,
+            presets=self.presets + other.presets,
         )
 
     def live_actions(self) -> tuple[Action, ...]:

@@ -1,106 +1,156 @@
-"""Settings as data: where each kind of model is read and at which noise level it is worth acting."""
+"""Every method by its name, as data: what it does to the latent, at which noise levels, and on whose word.
+
+Steps are noise levels, so that they mean the same under every scheduler and number of steps; the paper's own step
+stands beside each. Sources: Table 1 of Grimal et al. 2025 and each method's own paper and released constants.
+"""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from .interventions import Guide, Refine
+from .interventions import Guide, Intervention, Refine
 from .losses import PAPER, Objective, objective
-from .maps import MapProcessing
+from .model_presets import ModelPreset
 from .plan import Action, Plan
 from .steps import Step
 from .trace import TraceHandle
 
 
 @dataclass(frozen=True)
-class ModelPreset:
-    """One kind of model.
-
-    refine_sigma: noise level of the single refinement; guide_sigmas: first and last level of guidance;
-    ratio: attention grid / latent grid of the layers to read, None = any; columns: see MapProcessing.
-    blocks: which of those layers, in the block language; source: where the numbers come from, said to the user.
-    memory: numbers that a gradient pass keeps per cell of the latent, in thousands; the second with blocks recomputed.
-    """
-
-    refine_sigma: float
-    guide_sigmas: tuple[float, float]
-    ratio: float | None
-    columns: str
-    source: str
-    blocks: str = "auto"
-    memory: tuple[float, float] = (62.0, 42.0)
-
-    def processing(self, columns: str, stream: str) -> MapProcessing:
-        return MapProcessing(columns=self.columns if columns == "auto" else columns, stream=stream)
-
-
-# The paper's t = 821 (index 8 of 50 DDPM steps) is sigma 5.633; guidance runs over steps 0..24, t 981..501.
-_SD1_SIGMAS = (13.12, 1.624)
-# Two of SD 3 medium's blocks at 1024 x 1024 keep 19 (measured on a CPU), so its 24 keep 228; recomputed: one block
-# and what goes into the others. The other transformers take the same for want of a measurement; SD 1.5's are measured.
-_SD3_MEMORY = (228.0, 30.0)
-# SD 3: index 2 of 28 steps. No guidance was reported for flow models; this is the same share of the run.
-_FLOW_SIGMAS = (1.0, 0.75)
-_FLOW_SOURCE = "paper's SD 3 step; untested on real weights of this family"
-_DDPM_SOURCE = "paper's SD 1.4 step; untested on real weights of this family"
-MODEL_PRESETS: dict[str, ModelPreset] = {
-    "sd1": ModelPreset(5.633, _SD1_SIGMAS, 1 / 4, "padded", "paper, SD 1.4"),
-    "sd2": ModelPreset(5.633, _SD1_SIGMAS, 1 / 4, "words", "paper's SD 1.4 step; untested on real SD 2 weights"),
-    # The deepest level of SDXL's encoder half alone, at half the cost: on the demo model that half does as well as all.
-    "sdxl": ModelPreset(
-        5.633, _SD1_SIGMAS, 1 / 4, "words", "paper's SD 1.4 step; step and blocks untested on real SDXL weights", "in"
-    ),
-    "sd3": ModelPreset(0.9741, _FLOW_SIGMAS, None, "words", "paper, SD 3 medium", memory=_SD3_MEMORY),
-    "flux": ModelPreset(0.9741, _FLOW_SIGMAS, None, "words", _FLOW_SOURCE, "double", _SD3_MEMORY),
-    "transformer": ModelPreset(0.9741, _FLOW_SIGMAS, None, "words", _FLOW_SOURCE, memory=_SD3_MEMORY),
-    # Cosmos-Predict2 counts noise as sigma / (1 - sigma) of the others.
-    "cosmos": ModelPreset(37.6, (80.0, 3.0), None, "words", _FLOW_SOURCE, memory=_SD3_MEMORY),
-    "ddpm transformer": ModelPreset(5.633, _SD1_SIGMAS, None, "words", _DDPM_SOURCE, memory=_SD3_MEMORY),
-    # Playground 2.5 counts noise in units of half the standard deviation that the others' pictures have.
-    "playground": ModelPreset(5.633 / 2, (13.12 / 2, 1.624 / 2), 1 / 4, "words", _DDPM_SOURCE),
-    "demo": ModelPreset(2.863, _SD1_SIGMAS, 1.0, "words", "measured: demo/README.md"),
-}
-
-
-@dataclass(frozen=True)
 class Move:
     """One intervention of a method; `last` None = at one step.
 
-    share, haste: factors on the user's iterations and rate of a refinement.
+    paper_step: the source's own step, for people. only: "attributes" or "no attributes", for which prompts it is.
+    by_user: where a node's iterations and rate take the place of the intervention's own: factors on the two.
     """
 
-    intervention: Refine | Guide
-    objective: Objective
+    intervention: Intervention
+    objective: Objective = PAPER
     first: Step = Step()
     last: Step | None = None
-    share: float = 1.0
-    haste: float = 1.0
+    paper_step: str = ""
+    only: str = ""
+    by_user: tuple[float, float] | None = None
 
 
-_PAPER_MOVE = Move(Refine(), PAPER)
-_GUIDANCE_MOVE = Move(Guide(), objective("attend_excite"), last=Step())
-METHODS: dict[str, tuple[Move, ...]] = {
-    "paper": (_PAPER_MOVE,),
-    "guidance": (_GUIDANCE_MOVE,),
-    "paper + guidance": (_PAPER_MOVE, _GUIDANCE_MOVE),
-    # measured on the demo model alone: benchmarks/README.md
-    "fast": (replace(_PAPER_MOVE, share=1 / 5, haste=5.0),),
-}
+@dataclass(frozen=True)
+class Preset:
+    """A method. noise: whose noise levels it names: "ddpm", "flow", or "any" where it names none.
+
+    source: where it is from; confidence: how sure its numbers are; use: when a person would choose it.
+    """
+
+    moves: tuple[Move, ...]
+    noise: str
+    source: str
+    confidence: str
+    use: str
 
 
-def plan_for(
-    origin: str, method: str, step: Step, iterations: int, lr: float, step_size: float
-) -> tuple[Plan, TraceHandle]:
-    """A method's plan with the user's numbers; `step` is where it refines."""
-    actions = []
-    for move in METHODS[method]:
-        if isinstance(move.intervention, Refine):
-            some = math.ceil(iterations * move.share)
-            intervention: Refine | Guide = replace(move.intervention, iterations=some, lr=lr * move.haste)
-            actions.append(Action(origin, intervention, step, objective=move.objective))
-        else:
-            intervention = replace(move.intervention, size=step_size)
-            actions.append(Action(origin, intervention, move.first, move.last, move.objective))
+def ddpm_sigma(index: float) -> float:
+    """Noise level of a step of SD 1.4's 50 DDPM steps (t = 981 - 20 index); between two, their geometric mean."""
+    low, high = math.floor(index), math.ceil(index)
+    return round(math.sqrt(_ddpm_sigma(low) * _ddpm_sigma(high)), 4)
+
+
+def _ddpm_sigma(index: int) -> float:
+    kept = 1.0
+    for t in range(981 - 20 * index + 1):
+        kept *= 1 - (0.00085**0.5 + t / 999 * (0.012**0.5 - 0.00085**0.5)) ** 2
+    return math.sqrt((1 - kept) / kept)
+
+
+def _at(index: int) -> dict:
+    return {"first": Step(ddpm_sigma(index), "sigma"), "paper_step": f"{index} of 50"}
+
+
+def _over(first: int, last: int) -> dict:
+    """A range of steps; its ends lie between two steps, so that ranges that follow each other leave no gap."""
+    start = Step(0.0, "percent") if first == 0 else Step(ddpm_sigma(first - 0.5), "sigma")
+    return {"first": start, "last": Step(ddpm_sigma(last + 0.5), "sigma"), "paper_step": f"{first} to {last} of 50"}
+
+
+_ATTEND = objective("attend_excite")
+_PAPER_MOVE = Move(Refine(), PAPER, by_user=(1.0, 1.0))
+_GUIDANCE_MOVE = Move(Guide(), _ATTEND, last=Step(), by_user=(1.0, 1.0))
+_FALLING = {"optimiser": "sgd", "lr": 20.0, "schedule": "sqrt", "overshoot": True}  # Chefer et al.'s inner loop
+
+
+def _refined(objective: Objective, iterations: int, levels: dict[int, tuple[tuple[str, float], ...]]) -> list[Move]:
+    """Refinements at several steps, each until its own levels."""
+    return [Move(Refine(iterations, stop=stop, **_FALLING), objective, **_at(i)) for i, stop in levels.items()]
+
+
+_ANY = "paper's settings; the noise level is the model's, untested on real weights but SD 1.4's and SD 3's"
+PRESETS: dict[str, Preset] = {
+    "paper": Preset((_PAPER_MOVE,), "any", "Grimal et al. 2025", _ANY, "the default: one refinement, the least harm"),
+    "guidance": Preset(
+        (_GUIDANCE_MOVE,), "any", "Chefer et al. 2023", _ANY, "cheaper than the paper's, and changes every early step"
+    ),
+    "paper + guidance": Preset(
+        (_PAPER_MOVE, _GUIDANCE_MOVE), "any", "Grimal et al. 2025; Chefer et al. 2023", _ANY,
+        "when either alone is not enough",
+    ),
+    "fast": Preset(
+        (replace(_PAPER_MOVE, intervention=Refine(10, 0.05), by_user=(1 / 5, 5.0)),), "any", "this project",
+        "measured on the demo model alone (benchmarks/README.md)", "a fifth of the gradients of the paper's",
+    ),
+}  # fmt: skip
+
+
+def refuse_noise(name: str, noise: str, model: ModelPreset) -> None:
+    """Raise ValueError where a preset's noise levels are not this model's."""
+    if noise in ("any", model.noise):
+        return
+    others = ", ".join(key for key, one in PRESETS.items() if one.noise in ("any", model.noise))
+    kind = {"ddpm": "SD 1.x, SD 2.x and SDXL", "flow": "flow models such as SD 3 and Flux"}[noise]
+    raise ValueError(f"the preset '{name}' names noise levels of {kind}; for this model there are: {others}")
+
+
+def with_numbers(preset: Preset, step: Step, iterations: int, rate: float, size: float) -> Preset:
+    """The preset with a person's numbers in the moves that take them. No iterations or no step size takes the
+    refinements or the guidance out of every preset."""
+    moves = []
+    for move in preset.moves:
+        intervention, (share, haste) = move.intervention, move.by_user or (1.0, 1.0)
+        if (size if isinstance(intervention, Guide) else iterations) == 0:
+            continue
+        if move.by_user is not None and isinstance(intervention, Guide):
+            move = replace(move, intervention=replace(intervention, size=size * haste))
+        elif move.by_user is not None and isinstance(intervention, Refine):
+            some = math.ceil(iterations * share)
+            move = replace(move, intervention=replace(intervention, iterations=some, lr=rate * haste), first=step)
+        moves.append(move)
+    return replace(preset, moves=tuple(moves))
+
+
+def plan_of(origin: str, name: str, preset: Preset) -> tuple[Plan, TraceHandle]:
+    """The preset as a plan; name is for messages."""
     handle = TraceHandle()
-    return Plan(actions=tuple(actions), traces=(handle,)), handle
+    actions = tuple(
+        Action(origin, move.intervention, move.first, move.last, move.objective, move.only) for move in preset.moves
+    )
+    return Plan(actions=actions, traces=(handle,), presets=((origin, name, preset.noise),)), handle
+
+
+def describe(name: str, preset: Preset, model: ModelPreset) -> str:
+    """What it will do, at which noise level, in plain words."""
+    lines = [f"{name}: {preset.source}", f"numbers: {preset.confidence}", f"this model: {model.source}", ""]
+    if not preset.moves:
+        lines.append("Ordinary sampling; nothing is changed.")
+    for move in preset.moves:
+        only = f" (prompts with {move.only})" if move.only else ""
+        beside = f", the paper's step {move.paper_step}" if move.paper_step else ""
+        lines.append(f"At {_when(move, model)}{beside}{only}:")
+        lines.append(f"  {move.intervention.describe()}")
+        lines.append(f"  of {move.objective.describe()}")
+    return "\n".join(lines)
+
+
+def _when(move: Move, model: ModelPreset) -> str:
+    auto = (model.refine_sigma,) * 2 if move.last is None else model.guide_sigmas
+    ends: Sequence[Step] = (move.first,) if move.last is None else (move.first, move.last)
+    pairs = zip(ends, auto, strict=False)
+    return " to ".join(f"sigma {sigma:.4g} (auto)" if step.unit == "auto" else str(step) for step, sigma in pairs)

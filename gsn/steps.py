@@ -24,6 +24,11 @@ class Step:
     value: float = 0.0
     unit: str = "auto"
 
+    def __str__(self) -> str:
+        """As `parse_steps` reads it, or auto."""
+        said = {"index": f"{self.value:.6g}", "percent": f"{self.value:.6g}%", "sigma": f"sigma {self.value:.6g}"}
+        return said.get(self.unit, "auto")
+
     def check(self) -> None:
         """Raise StepError for values that are wrong in every run."""
         if self.unit not in UNITS:

@@ -7,7 +7,7 @@ from comfy_execution.graph_utils import ExecutionBlocker
 from typing_extensions import override
 
 from ..gsn.host.sampling import SAMPLERS, SCHEDULERS, output_connected, output_connected_now, sample
-from ..gsn.presets import METHODS, plan_for
+from ..gsn.presets import PRESETS, plan_of, with_numbers
 from ..gsn.steps import Step
 from .io import CATEGORY, step_inputs, trace_output
 
@@ -64,7 +64,7 @@ class GSNKSampler(io.ComfyNode):
                 io.Float.Input("denoise", default=1.0, min=0.0, max=1.0, step=0.01, tooltip="1 = from pure noise."),
                 io.Combo.Input(
                     "method",
-                    options=list(METHODS),
+                    options=list(PRESETS),
                     default="paper",
                     tooltip="paper: one refinement of the latent at one step. guidance: a nudge at each early step"
                     " (Attend-and-Excite). paper + guidance: both. fast: as paper, with a fifth of the iterations at"
@@ -125,7 +125,8 @@ class GSNKSampler(io.ComfyNode):
         step_size=20.0,
     ) -> io.NodeOutput:
         settings = (seed, steps, cfg, sampler_name, scheduler, positive, negative, latent_image, denoise)
-        plan, handle = plan_for("GSNKSampler", method, Step(step, step_unit), iterations, lr, step_size)
+        preset = with_numbers(PRESETS[method], Step(step, step_unit), iterations, lr, step_size)
+        plan, handle = plan_of("GSNKSampler", method, preset)
         refined = sample(model, *settings, plan=plan)
         plain = ExecutionBlocker(None)
         if output_connected(cls.hidden.prompt, cls.hidden.unique_id, _PLAIN):

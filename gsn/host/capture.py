@@ -11,8 +11,8 @@ from torch import Tensor
 
 from ..blocks import parse_blocks
 from ..maps import AttentionMaps
+from ..model_presets import ModelPreset
 from ..plan import CaptureSpec, GsnError
-from ..presets import ModelPreset
 from .families import Family, ImageAttention, Layer, TextAttention
 
 

@@ -13,8 +13,8 @@ from typing import Any
 
 import comfy.model_management as mm
 
+from ..model_presets import MODEL_PRESETS, ModelPreset
 from ..plan import Plan
-from ..presets import MODEL_PRESETS, ModelPreset
 from .families import FAMILIES
 
 # What the driver, the allocator's gaps and ComfyUI itself want to find free besides.

@@ -15,8 +15,9 @@ from comfy.patcher_extension import WrappersMP
 from torch import Tensor
 
 from ..interventions import Context, History
+from ..model_presets import MODEL_PRESETS, ModelPreset
 from ..plan import Action, CaptureSpec, GsnError, Plan
-from ..presets import MODEL_PRESETS, ModelPreset
+from ..presets import refuse_noise
 from ..steps import Schedule
 from ..subjects import SUBJECTS_KEY, Subjects
 from ..trace import StepInfo, Trace
@@ -84,6 +85,8 @@ def prepare(plan: Plan, sampler: Any, guider: Any, sigmas: Tensor, noise: Tensor
     model = guider.inner_model
     family = family_of(model, origin)
     preset = MODEL_PRESETS[family.preset_name(model)]
+    for node, *named in plan.presets:
+        _named(node, refuse_noise, *named, preset)
     entries = _entries(guider.conds, family, origin)
     if not entries:
         trace.notes.append("the prompt names no subjects, so nothing was changed; name them in GSNSubjects")
@@ -195,7 +198,10 @@ def _resolve(
 ) -> dict[int, list[Action]]:
     """Step index -> the actions that act there, in order."""
     found: dict[int, list[Action]] = {}
+    described = "attributes" if any(one.attributes for text in texts for one in text.items) else "no attributes"
     for action in actions:
+        if action.only not in ("", described):
+            continue
         for subjects in texts:
             _named(action.origin, action.objective.check, subjects)
         if action.last is None:

@@ -4,9 +4,40 @@
 papers' VP scale; each forward maps such a latent to `AttentionMaps` that autograd can go through.
 """
 
+from typing import Protocol
+
+from torch import Tensor
+
+from ..losses import Objective
 from .context import Context, Forward, History, NoiseLevel
 from .guide import Guide
 from .observe import Observe
 from .refine import Refine
 
-__all__ = ["Context", "Forward", "Guide", "History", "NoiseLevel", "Observe", "Refine"]
+
+class Intervention(Protocol):
+    """name: as the trace calls it; evaluations: model calls it announces to the progress bar."""
+
+    name: str
+
+    @property
+    def idle(self) -> bool:
+        """It would do nothing, so that nothing needs to be opened for it."""
+        ...
+
+    @property
+    def evaluations(self) -> int: ...
+
+    def check(self, objective: Objective) -> None:
+        """Raise ValueError for parameters that cannot work."""
+
+    def describe(self) -> str:
+        """Its parameters in plain words."""
+        ...
+
+    def apply(self, latent: Tensor, forwards: tuple[Forward, ...], context: Context) -> Tensor: ...
+
+
+INTERVENTIONS: dict[str, type] = {one.name: one for one in (Refine, Guide)}  # those that a preset may hold
+
+__all__ = ["INTERVENTIONS", "Context", "Forward", "Guide", "History", "Intervention", "NoiseLevel", "Observe", "Refine"]

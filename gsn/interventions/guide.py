@@ -13,7 +13,7 @@ from torch import Tensor
 
 from ..losses import Objective
 from .context import Context, Forward
-from .schedule import check_schedule, scheduled
+from .schedule import SCHEDULES, check_schedule, scheduled
 
 
 @dataclass(frozen=True)
@@ -24,7 +24,10 @@ class Guide:
     schedule: str = "sqrt"
 
     name = "guide"
-    evaluations = 1
+
+    @property
+    def evaluations(self) -> int:
+        return 1
 
     @property
     def idle(self) -> bool:
@@ -35,6 +38,9 @@ class Guide:
         if not math.isfinite(self.size) or self.size < 0:
             raise ValueError(f"the step size is {self.size}; give a finite number, 0 (off) or more")
         check_schedule(self.schedule)
+
+    def describe(self) -> str:
+        return f"guide: one gradient step of size {self.size:g}, {SCHEDULES[self.schedule]}"
 
     def apply(self, latent: Tensor, forwards: tuple[Forward, ...], context: Context) -> Tensor:
         """The shifted latent; an image whose gradient is not finite is left as it was, and the trace says so."""

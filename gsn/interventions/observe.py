@@ -13,11 +13,20 @@ from .context import Context, Forward
 @dataclass(frozen=True)
 class Observe:
     name = "observe"
-    evaluations = 1
-    idle = False
+
+    @property
+    def evaluations(self) -> int:
+        return 1
+
+    @property
+    def idle(self) -> bool:
+        return False
 
     def check(self, objective: Objective) -> None:
         """Nothing to get wrong."""
+
+    def describe(self) -> str:
+        return "look at the attention maps; nothing is changed"
 
     def apply(self, latent: Tensor, forwards: tuple[Forward, ...], context: Context) -> Tensor:
         """The same latent."""

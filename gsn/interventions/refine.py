@@ -15,7 +15,7 @@ from torch import Tensor
 
 from ..losses import Objective
 from .context import Context, Forward, Gradient, Levels
-from .schedule import check_schedule, scheduled
+from .schedule import SCHEDULES, check_schedule, scheduled
 
 ADAM_EPS = 1e-3
 _WORTH = 0.01  # share of the least loss by which a lower one counts as lower
@@ -65,6 +65,15 @@ class Refine:
             raise ValueError(f"patience is {self.patience}; give 0 (off) or more updates")
         check_schedule(self.schedule)
         check_levels(self.stop, objective)
+
+    def describe(self) -> str:
+        how = "Adam" if self.optimiser == "adam" else "plain gradient"
+        how += f" with momentum {self.momentum:g}" if self.momentum else ""
+        said = f"refine: up to {self.iterations} updates by {how}, rate {self.lr:g}, {SCHEDULES[self.schedule]}"
+        levels = " and ".join(f"{name} is at or below {level:g}" for name, level in self.stop)
+        said += f"; an image stops when {levels}" if levels else ""
+        said += f"; and after {self.patience} updates without a lower loss" if self.patience else ""
+        return said
 
     def apply(self, latent: Tensor, forwards: tuple[Forward, ...], context: Context) -> Tensor:
         """The refined latent. An image whose loss or gradient is not finite goes back to its last finite

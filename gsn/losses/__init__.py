@@ -91,6 +91,19 @@ class Objective:
     def needs(self) -> frozenset[str]:
         return frozenset().union(*(LOSSES[term.loss].needs for term in self.terms))
 
+    def describe(self) -> str:
+        """The sum in plain words; terms that are only watched are left out."""
+        said = []
+        for term in self.terms:
+            if not term.weight:
+                continue
+            text = term.loss if term.weight == 1 else f"{term.weight:g} {term.loss}"
+            text += f" ({', '.join(f'{name} {value}' for name, value in term.settings)})" if term.settings else ""
+            if term.while_below is not None:
+                text += f" (only while {term.while_below[0]} is at or below {term.while_below[1]:g})"
+            said.append(text)
+        return " + ".join(said)
+
     def scaled(self, factor: float) -> Objective:
         return replace(self, terms=tuple(replace(term, weight=term.weight * factor) for term in self.terms))
 

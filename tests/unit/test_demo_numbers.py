@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from gsn.presets import MODEL_PRESETS
+from gsn.model_presets import MODEL_PRESETS
 
 ROOT = Path(__file__).resolve().parents[2]
 

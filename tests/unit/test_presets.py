@@ -3,13 +3,13 @@
 import pytest
 
 from gsn.interventions import Guide, Refine
-from gsn.presets import METHODS, plan_for
+from gsn.presets import PRESETS, with_numbers
 from gsn.steps import Step
 
 
 def interventions(method, iterations=50):
-    plan, _ = plan_for("node", method, Step(8, "index"), iterations, 0.06, 20.0)
-    return [action.intervention for action in plan.actions]
+    preset = with_numbers(PRESETS[method], Step(8, "index"), iterations, 0.06, 20.0)
+    return [move.intervention for move in preset.moves]
 
 
 def test_the_paper_takes_the_users_numbers():
@@ -22,7 +22,12 @@ def test_fast_takes_a_fifth_of_the_iterations_at_five_times_the_rate():
     assert refine.iterations == 10 and refine.lr == pytest.approx(0.3)
 
 
-@pytest.mark.parametrize("method", METHODS)
-def test_no_iterations_stay_none_and_one_stays_one(method):
-    for iterations in (0, 1):
-        assert all(one.iterations == iterations for one in interventions(method, iterations) if type(one) is Refine)
+@pytest.mark.parametrize("method", ["paper", "paper + guidance", "fast"])
+def test_one_iteration_stays_one(method):
+    assert all(one.iterations == 1 for one in interventions(method, 1) if type(one) is Refine)
+
+
+@pytest.mark.parametrize("method", PRESETS)
+def test_no_iterations_and_no_step_size_take_everything_out(method):
+    assert not with_numbers(PRESETS[method], Step(), 0, 0.06, 0.0).moves
+    assert all(type(one) is Guide for one in interventions(method, 0))

@@ -1,0 +1,48 @@
+"""Preset files in ComfyUI's input folder, and which presets suit a MODEL."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import folder_paths
+
+from ..model_presets import MODEL_PRESETS, ModelPreset
+from ..plan import GsnError
+from ..preset_file import PresetError, from_json
+from ..presets import PRESETS, Preset
+from .families import family_of
+
+
+def model_preset(model: Any, origin: str) -> ModelPreset:
+    """What is known of a MODEL. Raises GsnError for a family that is not carried."""
+    return MODEL_PRESETS[family_of(model.model, origin).preset_name(model.model)]
+
+
+def chosen_preset(origin: str, name: str, file: str) -> tuple[str, Preset]:
+    """The file's preset, or where no file is named the one of this name; with what to call it."""
+    if not file.strip():
+        return name, PRESETS[name]
+    path = _path(origin, file)
+    try:
+        return path.name, from_json(path.read_text(encoding="utf-8"))
+    except (PresetError, UnicodeDecodeError) as error:
+        raise GsnError(f"{origin}: the preset file '{file}': {error}") from None
+
+
+def file_state(file: str) -> float:
+    """Changes when the file does."""
+    path = Path(folder_paths.get_input_directory()) / file.strip()
+    return path.stat().st_mtime if file.strip() and path.is_file() else 0.0
+
+
+def _path(origin: str, file: str) -> Path:
+    folder = Path(folder_paths.get_input_directory()).resolve()
+    path = Path(os.path.normpath(folder / file.strip()))
+    if not path.is_relative_to(folder):
+        raise GsnError(f"{origin}: the preset file '{file}' lies outside ComfyUI's input folder; put it into {folder}")
+    if not path.is_file():
+        found = ", ".join(sorted(str(one.relative_to(folder)) for one in folder.rglob("*.json"))) or "none"
+        raise GsnError(f"{origin}: there is no preset file '{file}' in ComfyUI's input folder {folder}; it has {found}")
+    return path

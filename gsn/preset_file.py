@@ -1,0 +1,177 @@
+"""A preset as JSON that a person can copy, edit and load; what cannot be meant is refused by its place in the file.
+
+    {"use": "...", "noise": "ddpm", "moves": [{"do": "refine", "at": "sigma 5.633", "iterations": 50, ...,
+     "loss": [{"loss": "attend_excite", "weight": 0.5}]}]}
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from dataclasses import fields
+from typing import Any
+
+from .interventions import INTERVENTIONS, Intervention
+from .losses import LOSSES, Objective, Term
+from .presets import Move, Preset
+from .steps import Step, StepError, parse_steps
+
+_NOISE = ("any", "ddpm", "flow")
+_ONLY = ("", "attributes", "no attributes")
+
+
+class PresetError(ValueError):
+    """The text is not a preset; the message says where and what to write there."""
+
+
+def to_json(preset: Preset) -> str:
+    content = {"use": preset.use, "source": preset.source, "confidence": preset.confidence, "noise": preset.noise,
+               "moves": [_written(move) for move in preset.moves]}  # fmt: skip
+    return json.dumps(content, indent=2, ensure_ascii=False)
+
+
+def from_json(text: str) -> Preset:
+    """Raises PresetError, naming the place."""
+    try:
+        content = json.loads(text)
+    except ValueError as error:
+        raise PresetError(f"this is not JSON: {error}") from None
+    _known(content, ("use", "source", "confidence", "noise", "moves"), "the preset")
+    noise = _choice(content.get("noise", "any"), _NOISE, "noise")
+    moves = content.get("moves")
+    if not isinstance(moves, list):
+        raise PresetError("moves is missing; give a list, [] for ordinary sampling")
+    words = {key: _text(content.get(key, ""), key) for key in ("source", "confidence", "use")}
+    return Preset(tuple(_move(one, f"moves[{i}]") for i, one in enumerate(moves)), noise, **words)
+
+
+def _written(move: Move) -> dict:
+    content: dict[str, Any] = {"do": move.intervention.name}
+    if move.last is None:
+        content["at"] = str(move.first)
+    else:
+        content |= {"from": str(move.first), "to": str(move.last)}
+    content |= {"paper_step": move.paper_step} if move.paper_step else {}
+    content |= {"only": move.only} if move.only else {}
+    for field in fields(move.intervention):  # type: ignore[arg-type]  (each is a dataclass)
+        value = getattr(move.intervention, field.name)
+        content[field.name] = dict(value) if field.name == "stop" else value
+    content["loss"] = [_written_term(term) for term in move.objective.terms]
+    return content
+
+
+def _written_term(term: Term) -> dict:
+    content: dict[str, Any] = {"loss": term.loss, "weight": term.weight}
+    content |= {"settings": dict(term.settings)} if term.settings else {}
+    content |= {"while_below": dict([term.while_below])} if term.while_below is not None else {}
+    return content
+
+
+def _move(content: Any, where: str) -> Move:
+    _known(content, None, where)
+    kind = _choice(content.get("do"), INTERVENTIONS, f"{where}.do")
+    names = [field.name for field in fields(INTERVENTIONS[kind])]
+    _known(content, ("do", "at", "from", "to", "paper_step", "only", "loss", *names), where)
+    intervention = _intervention(kind, {name: content[name] for name in names if name in content}, where)
+    objective = _objective(content.get("loss"), f"{where}.loss")
+    first, last = _steps(content, where)
+    try:
+        objective.check_terms()
+        intervention.check(objective)
+    except ValueError as error:
+        raise PresetError(f"{where}: {error}") from None
+    only = _choice(content.get("only", ""), _ONLY, f"{where}.only")
+    return Move(intervention, objective, first, last, _text(content.get("paper_step", ""), f"{where}.paper_step"), only)
+
+
+def _intervention(kind: str, given: dict, where: str) -> Intervention:
+    made: dict[str, Any] = {}
+    for name, value in given.items():
+        place = f"{where}.{name}"
+        if name == "stop":
+            _known(value, None, place)
+            made[name] = tuple((loss, _number(level, f"{place}.{loss}")) for loss, level in value.items())
+        else:
+            made[name] = _like(value, getattr(INTERVENTIONS[kind], name), place)
+    return INTERVENTIONS[kind](**made)
+
+
+def _objective(content: Any, where: str) -> Objective:
+    if not isinstance(content, list) or not content:
+        raise PresetError(f'{where} is missing; give a list such as [{{"loss": "attend_excite", "weight": 1}}]')
+    return Objective(tuple(_term(one, f"{where}[{i}]") for i, one in enumerate(content)))
+
+
+def _term(content: Any, where: str) -> Term:
+    _known(content, ("loss", "weight", "settings", "while_below"), where)
+    loss = _choice(content.get("loss"), LOSSES, f"{where}.loss")
+    settings, known = content.get("settings", {}), LOSSES[loss].settings()
+    _known(settings, tuple(known), f"{where}.settings")
+    values = tuple((name, _like(value, known[name], f"{where}.settings.{name}")) for name, value in settings.items())
+    below = content.get("while_below")
+    if below is not None:
+        _known(below, tuple(LOSSES), f"{where}.while_below")
+        if len(below) != 1:
+            raise PresetError(f"{where}.while_below names {len(below)} losses; name one, with its level")
+        ((name, level),) = below.items()
+        below = (name, _number(level, f"{where}.while_below.{name}"))
+    return Term(loss, _number(content.get("weight", 1.0), f"{where}.weight"), values, below)
+
+
+def _steps(content: dict, where: str) -> tuple[Step, Step | None]:
+    if "from" in content or "to" in content:
+        if "at" in content or "from" not in content or "to" not in content:
+            raise PresetError(f"{where} needs either 'at', or both 'from' and 'to'")
+        return _step(content["from"], f"{where}.from"), _step(content["to"], f"{where}.to")
+    return _step(content.get("at", "auto"), f"{where}.at"), None
+
+
+def _step(value: Any, where: str) -> Step:
+    if value == "auto":
+        return Step()
+    try:
+        (step,) = parse_steps(str(value))
+    except (StepError, ValueError):
+        raise PresetError(f"{where} is {value!r}; write auto, 8, 50% or sigma 5.6") from None
+    return step
+
+
+def _known(content: Any, keys: Iterable[str] | None, where: str) -> None:
+    if not isinstance(content, dict):
+        raise PresetError(f"{where} is {content!r}; write an object in braces")
+    if keys is None:
+        return
+    for key in content:
+        if key not in keys:
+            raise PresetError(f"{where} has the unknown key {key!r}; known are {', '.join(keys) or 'none'}")
+
+
+def _choice(value: Any, options: Iterable[str], where: str) -> str:
+    if value not in options:
+        raise PresetError(f"{where} is {value!r}; choose one of {', '.join(repr(one) for one in options)}")
+    return value
+
+
+def _text(value: Any, where: str) -> str:
+    if not isinstance(value, str):
+        raise PresetError(f"{where} is {value!r}; write a text in quotes")
+    return value
+
+
+def _number(value: Any, where: str) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise PresetError(f"{where} is {value!r}; write a number")
+    return float(value)
+
+
+def _like(value: Any, model: Any, where: str) -> Any:
+    """value if it is of the kind of a default value."""
+    if isinstance(model, bool):
+        if not isinstance(value, bool):
+            raise PresetError(f"{where} is {value!r}; write true or false")
+        return value
+    if isinstance(model, int):
+        if isinstance(value, bool) or not isinstance(value, int):
+            raise PresetError(f"{where} is {value!r}; write a whole number")
+        return value
+    return _number(value, where) if isinstance(model, float) else _text(value, where)

@@ -1,0 +1,91 @@
+"""Every method by its name, through ComfyUI's own executor on the demo model."""
+
+import json
+
+import pytest
+import torch
+
+PROMPT = "a photo of a cat and a dog"
+
+
+def graph(comfy, preset=None, file="", **sampler):
+    nodes = {
+        "model": {"class_type": "GSNDemoModel", "inputs": {"which": "unet"}},
+        "positive": {"class_type": "GSNSubjects", "inputs": {"clip": ["model", 1], "text": PROMPT, "subjects": ""}},
+        "negative": {"class_type": "CLIPTextEncode", "inputs": {"clip": ["model", 1], "text": ""}},
+        "latent": {"class_type": "EmptyLatentImage", "inputs": {"width": 128, "height": 128, "batch_size": 1}},
+    }
+    model = ["model", 0]
+    if preset is not None:
+        nodes["preset"] = {"class_type": "GSNPreset", "inputs": {"model": model, "preset": preset, "file": file}}
+        model = ["preset", 0]
+    settings = {"seed": 3, "steps": 12, "cfg": 3.0, "sampler_name": "ddpm", "scheduler": "ddim_uniform", "denoise": 1.0}
+    wires = {"model": model, "positive": ["positive", 0], "negative": ["negative", 0], "latent_image": ["latent", 0]}
+    nodes["out"] = {"class_type": "KSampler", "inputs": settings | wires | sampler}
+    return nodes
+
+
+def presets(comfy):
+    return comfy.pack("gsn.presets").PRESETS
+
+
+def run(comfy, preset, **more):
+    result = comfy.run(graph(comfy, preset, **more), ["out", ("preset", 1), ("preset", 2), ("preset", 3)]).check()
+    return result["out"]["samples"], result["preset", 1].trace, result["preset", 2], result["preset", 3]
+
+
+NAMES = (
+    "paper",
+    "guidance",
+    "paper + guidance",
+    "fast",
+)
+
+
+def test_the_tests_know_every_preset(comfy):
+    assert list(presets(comfy)) == list(NAMES)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_preset_runs_lowers_its_loss_leaves_nothing_and_repeats(comfy, name):
+    preset = presets(comfy)[name]
+    if preset.noise == "flow":
+        with pytest.raises(Exception, match="names noise levels of flow models"):
+            run(comfy, name)
+        return
+    plain = comfy.run(graph(comfy), ["out"]).check()["out"]["samples"]
+    latent, trace, said, _ = run(comfy, name)
+    assert name in said and preset.source in said
+    if not preset.moves:
+        assert torch.equal(latent, plain)
+        return
+    assert not torch.equal(latent, plain) and torch.isfinite(latent).all()
+    for stop in (one for one in trace.stops if one.iterations[0]):
+        own = [r.loss[0] for r in trace.records if r.action == stop.action and r.step == stop.step]
+        assert min(own[1:]) < own[0], f"{stop.action} at {stop.step}"
+    assert torch.equal(run(comfy, name)[0], latent)
+    assert torch.equal(comfy.run(graph(comfy), ["out"]).check()["out"]["samples"], plain)
+
+
+def test_a_preset_file_is_a_preset(comfy, tmp_path):
+    import folder_paths
+
+    folder = tmp_path / "input"
+    (folder / "mine").mkdir(parents=True)
+    before = folder_paths.get_input_directory()
+    folder_paths.set_input_directory(str(folder))
+    try:
+        latent, trace, _, text = run(comfy, "paper")
+        content = json.loads(text)
+        content["moves"][0]["iterations"] = 2
+        (folder / "mine" / "short.json").write_text(json.dumps(content))
+        other, trace, said, _ = run(comfy, "paper", file="mine/short.json")
+        assert trace.stops[0].iterations == [2] and "short.json" in said and not torch.equal(other, latent)
+        content["moves"][0]["rate"] = 1
+        (folder / "mine" / "short.json").write_text(json.dumps(content))
+        for file, message in (("mine/short.json", "unknown key 'rate'"), ("none.json", "it has mine/short.json"),
+                              ("../none.json", "outside ComfyUI's input folder")):  # fmt: skip
+            with pytest.raises(Exception, match=message):
+                run(comfy, "paper", file=file)
+    finally:
+        folder_paths.set_input_directory(before)
