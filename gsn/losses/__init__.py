@@ -17,7 +17,10 @@ from torch import Tensor
 from ..maps import AttentionMaps, Earlier, MapProcessing, subject_maps
 from ..subjects import Subjects
 from .attend_excite import attend_excite
+from .boxdiff import box_inner, boxdiff, boxes_refuse
+from .divide_bind import tv, tv_bind, tv_bind_refuses
 from .iou import iou
+from .syngen import syngen, syngen_refuses
 
 
 @dataclass(frozen=True)
@@ -49,6 +52,23 @@ LOSSES: dict[str, Loss] = {
     ),
     "iou": Loss(
         iou, "Grimal et al. 2025", "subjects do not share their place", least_subjects=2, bounds=(0.0, 0.5)
+    ),
+    "syngen": Loss(
+        syngen, "Rassin et al. 2023", "a subject lies where its describing words do and no other word does",
+        refuse=syngen_refuses,
+    ),
+    # Both differences of maps in [0, 1] are at most 1 in the mean, so their sum is at most 2.
+    "tv": Loss(tv, "Li et al. 2023", "every subject's map has steep edges", bounds=(-2.0, 0.0)),
+    "tv_bind": Loss(
+        tv_bind, "Li et al. 2023", "the same, and a subject's describing words lie where it does",
+        bounds=(-2.0, math.inf), needs=frozenset({"fine"}), refuse=tv_bind_refuses,
+    ),
+    "box_inner": Loss(
+        box_inner, "Xie et al. 2023", "every subject is strong in its box", bounds=(0.0, 1.0), refuse=boxes_refuse
+    ),
+    "boxdiff": Loss(
+        boxdiff, "Xie et al. 2023", "every subject fills its box and leaves the rest", bounds=(0.0, math.inf),
+        refuse=boxes_refuse,
     ),
 }  # fmt: skip
 
