@@ -28,6 +28,11 @@ class Intervention(Protocol):
     @property
     def evaluations(self) -> int: ...
 
+    @property
+    def gradients(self) -> int:
+        """How many of them take a gradient, at most."""
+        ...
+
     def check(self, objective: Objective) -> None:
         """Raise ValueError for parameters that cannot work."""
 

@@ -30,6 +30,10 @@ class Guide:
         return 1
 
     @property
+    def gradients(self) -> int:
+        return 1
+
+    @property
     def idle(self) -> bool:
         return self.size == 0
 

@@ -19,6 +19,10 @@ class Observe:
         return 1
 
     @property
+    def gradients(self) -> int:
+        return 0
+
+    @property
     def idle(self) -> bool:
         return False
 

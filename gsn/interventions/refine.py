@@ -51,6 +51,10 @@ class Refine:
         """Model calls it announces to the progress bar."""
         return self.iterations + 1
 
+    @property
+    def gradients(self) -> int:
+        return self.iterations
+
     def check(self, objective: Objective) -> None:
         """Raise ValueError for parameters that cannot work."""
         if self.iterations < 0:

@@ -39,6 +39,15 @@ NAMES = (
     "guidance",
     "paper + guidance",
     "fast",
+    "plain",
+    "SynGen",
+    "Attend&Excite",
+    "Divide&Bind",
+    "SynGen+",
+    "Ours",
+    "Ours+",
+    "Ours (SD 3)",
+    "BoxDiff",
 )
 
 
