@@ -78,6 +78,10 @@ def token_table(subjects: Subjects, notes: tuple[str, ...] = ()) -> str:
     """
     chosen = ", ".join(subjects.labels) or "none"
     lines = [f"subjects: {chosen}"]
+    for subject in subjects.items:
+        if subject.box is not None:
+            x0, y0, x1, y1 = subject.box
+            lines.append(f"box of {subject.label}: {x0:.0%} to {x1:.0%} across, {y0:.0%} to {y1:.0%} down")
     for stream in subjects.streams:
         lines += ["", f"{stream.name}: {stream.length} columns from {stream.offset}"]
         lines += _stream_lines(stream, _marks(subjects, stream.name))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from comfy_api.latest import io
 
+from ..gsn.boxes import read_boxes
 from ..gsn.host.tokens import encode_with_subjects
 from ..gsn.subjects import SubjectError
 from .io import CATEGORY
@@ -28,6 +29,8 @@ class GSNSubjects(io.ComfyNode):
                 "tokens",
                 "attend and excite",
                 "token indices",
+                "layout",
+                "boxdiff",
             ],
             inputs=[
                 io.Clip.Input("clip", tooltip="The text encoder, from the checkpoint loader."),
@@ -43,6 +46,32 @@ class GSNSubjects(io.ComfyNode):
                     default="",
                     tooltip="The words that must be seen, separated by commas: cat, the red dog. cat#2 is "
                     "the second cat. Empty: the [marks] in the text, or else what the text itself names.",
+                ),
+                io.BoundingBox.Input(
+                    "boxes",
+                    optional=True,
+                    force_input=True,
+                    tooltip="Where each subject should be, for the losses boxdiff and box_inner: one box per subject,"
+                    " in the order of the token table. From Create Bounding Boxes; its width and height go below.",
+                ),
+                io.Int.Input(
+                    "canvas_width",
+                    default=0,
+                    min=0,
+                    max=16384,
+                    advanced=True,
+                    optional=True,
+                    tooltip="Width in pixels of what the boxes were drawn on, which may differ from the picture's. 0:"
+                    " the boxes are fractions, 0 to 1.",
+                ),
+                io.Int.Input(
+                    "canvas_height",
+                    default=0,
+                    min=0,
+                    max=16384,
+                    advanced=True,
+                    optional=True,
+                    tooltip="Height in pixels of what the boxes were drawn on; 0 if they are fractions.",
                 ),
             ],
             outputs=[
@@ -60,7 +89,9 @@ class GSNSubjects(io.ComfyNode):
         )
 
     @classmethod
-    def execute(cls, clip, text: str, subjects: str = "") -> io.NodeOutput:
+    def execute(
+        cls, clip, text: str, subjects: str = "", boxes=None, canvas_width: int = 0, canvas_height: int = 0
+    ) -> io.NodeOutput:
         if clip is None:
             raise RuntimeError(
                 "GSNSubjects: the 'clip' input is None. If it comes from a checkpoint loader, the "
@@ -68,7 +99,8 @@ class GSNSubjects(io.ComfyNode):
                 "text encoder; load one with Load CLIP."
             )
         try:
-            encoded = encode_with_subjects(clip, text, subjects)
+            placed = None if boxes is None else read_boxes(boxes, canvas_width, canvas_height)
+            encoded = encode_with_subjects(clip, text, subjects, placed)
         except SubjectError as error:
             raise SubjectError(f"GSNSubjects: {error}") from None
         return io.NodeOutput(encoded.conditioning, encoded.subjects, encoded.table)

@@ -11,9 +11,10 @@ import numbers
 import os
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
+from ..boxes import Box, with_boxes
 from ..locate import TokenRow, locate_subjects
 from ..parse import choose_subjects
 from ..prompt import EMBEDDING, Prompt, read_prompt
@@ -75,11 +76,11 @@ class Encoded:
     table: str
 
 
-def encode_with_subjects(clip: Any, text: str, names: str = "") -> Encoded:
-    """Encode a prompt exactly as CLIPTextEncode does, and find its subjects' tokens.
+def encode_with_subjects(clip: Any, text: str, names: str = "", boxes: Sequence[Box] | None = None) -> Encoded:
+    """Encode a prompt exactly as CLIPTextEncode does, and find its subjects' tokens. boxes: one for each subject.
 
     Raises:
-        SubjectError: see `choose_subjects`; also a text encoder whose token columns are not known here.
+        SubjectError: see `choose_subjects` and `with_boxes`; also a text encoder whose token columns are not known.
     """
     prompt = read_prompt(text)
     choices, notes = choose_subjects(prompt, names)
@@ -87,6 +88,8 @@ def encode_with_subjects(clip: Any, text: str, names: str = "") -> Encoded:
     conditioning = clip.encode_from_tokens_scheduled(tokens)
     columns = conditioning[0][0].shape[1]
     subjects, doubts = locate_subjects(prompt, choices, read_tokens(clip, prompt, columns))
+    if boxes is not None:
+        subjects = replace(subjects, items=with_boxes(subjects.items, boxes))
     adapted = _BEFORE_ADAPTER.get(frozenset(tokens))
     expected = subjects.text_length if adapted is None else len(_Columns(clip, adapted, tokens[adapted]).pieces)
     notes += doubts

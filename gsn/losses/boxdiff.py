@@ -79,8 +79,8 @@ def _cells(subject: Subject, one: Tensor) -> tuple[slice, slice]:
     rows = slice(math.floor(y0 * h + 0.5), math.floor(y1 * h + 0.5))
     if columns.start == columns.stop or rows.start == rows.stop:
         raise ValueError(
-            f"the box of '{subject.label}' covers no cell of the attention map, which has {w} x {h} cells; make it at"
-            f" least 1/{w} of the picture wide and 1/{h} high, or read larger maps with AttentionCapture"
+            f"GSNSubjects: the box of '{subject.label}' covers no cell of the attention map, which has {w} x {h} cells;"
+            f" make it at least 1/{w} of the picture wide and 1/{h} high, or read larger maps with AttentionCapture"
         )
     return columns, rows
 

@@ -76,8 +76,6 @@ def _prefix_length(stream: TextStream) -> int:
         spelled += stream.pieces[position].strip("▁ ").casefold()
         if spelled == _PREFIX:
             return count
-        if not _PREFIX.startswith(spelled):
-            break
     return 0
 
 
