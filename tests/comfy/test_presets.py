@@ -6,6 +6,13 @@ import pytest
 import torch
 
 PROMPT = "a photo of a cat and a dog"
+NEED_BOXES = ("BoxDiff",)
+BOXES = [{"x": 8, "y": 24, "width": 52, "height": 80}, {"x": 70, "y": 24, "width": 52, "height": 80}]
+
+
+@pytest.fixture(autouse=True)
+def boxes_node(comfy):
+    comfy.extra("nodes_bounding_boxes")
 
 
 def graph(comfy, preset=None, file="", **sampler):
@@ -16,6 +23,10 @@ def graph(comfy, preset=None, file="", **sampler):
         "latent": {"class_type": "EmptyLatentImage", "inputs": {"width": 128, "height": 128, "batch_size": 1}},
     }
     model = ["model", 0]
+    if preset in NEED_BOXES:
+        drawn = {"width": 128, "height": 128, "editor_state": {"__value__": BOXES}}  # as the editor sends a list
+        nodes["boxes"] = {"class_type": "CreateBoundingBoxes", "inputs": drawn}
+        nodes["positive"]["inputs"] |= {"boxes": ["boxes", 1], "canvas_width": 128, "canvas_height": 128}
     if preset is not None:
         nodes["preset"] = {"class_type": "GSNPreset", "inputs": {"model": model, "preset": preset, "file": file}}
         model = ["preset", 0]
@@ -74,6 +85,15 @@ def test_a_preset_runs_lowers_its_loss_leaves_nothing_and_repeats(comfy, name):
         assert min(own[1:]) < own[0], f"{stop.action} at {stop.step}"
     assert torch.equal(run(comfy, name)[0], latent)
     assert torch.equal(comfy.run(graph(comfy), ["out"]).check()["out"]["samples"], plain)
+
+
+def test_divide_and_bind_binds_where_there_is_something_to_bind(comfy):
+    for text, loss in ((PROMPT, "tv"), ("a photo of a red cat and a dog", "tv_bind")):
+        nodes = graph(comfy, "Divide&Bind")
+        nodes["positive"]["inputs"]["text"] = text
+        trace = comfy.run(nodes, ["out", ("preset", 1)]).check()["preset", 1].trace
+        assert all(next(iter(record.terms)) == loss for record in trace.records)
+        assert {record.action for record in trace.records} == {"refine", "guide"}
 
 
 def test_a_preset_file_is_a_preset(comfy, tmp_path):
