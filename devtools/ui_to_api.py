@@ -113,6 +113,9 @@ def _take(definition, order, prefix, queue, ui_widgets, found, node):
         full = prefix + name
         if not _is_widget(kind, options) and full not in ui_widgets:
             continue
+        if not queue and "default" in options:  # saved before this input was appended; the editor does the same
+            found[full] = options["default"]
+            continue
         if not queue:
             raise ValueError(f"node {node['id']} ({node['type']}): no widget value for {full}")
         value = found[full] = queue.pop(0)

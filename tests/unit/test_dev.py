@@ -117,6 +117,12 @@ def test_dynamic_combo_inputs_carry_their_path():
     assert convert([node(2, "Chooser", ("plain", 6))], [])["2"]["inputs"] == {"method": "plain", "end": 6}
 
 
+def test_an_input_appended_after_the_workflow_was_saved_has_its_default():
+    late = {"Late": {"input": {"optional": {"old": ["INT", {}], "new": ["INT", {"default": 7}]}}, "output": []}}
+    prompt = ui_to_api({"nodes": [node(2, "Late", (1,))], "links": []}, late)
+    assert prompt["2"]["inputs"] == {"old": 1, "new": 7}
+
+
 def test_what_does_not_fit_is_an_error():
     with pytest.raises(ValueError, match="left over"):
         convert([node(2, "Patch", (0.5, "y", 1))], [])
