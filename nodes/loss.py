@@ -5,9 +5,25 @@ from __future__ import annotations
 from comfy_api.latest import io
 from typing_extensions import override
 
-from ..gsn.losses import LOSSES, PAPER, objective
+from ..gsn.losses import LOSSES, PAPER, Term, objective
+from ..gsn.losses import Loss as LossEntry
 from ..gsn.plan import GsnError
 from .io import CATEGORY, Loss
+
+_INPUTS = {bool: io.Boolean.Input, int: io.Int.Input, float: io.Float.Input}
+
+
+def _option(name: str, loss: LossEntry):
+    """A loss in the menu, which opens its settings."""
+    inputs = [
+        _INPUTS[type(usual)](key, default=usual, optional=True, tooltip=loss.explains[key])
+        for key, usual in loss.settings().items()
+    ]
+    return io.DynamicCombo.Option(name, inputs)
+
+
+def _summaries() -> list[str]:
+    return [f"{name}: {one.summary}" for name, one in LOSSES.items()]
 
 
 class GSNLoss(io.ComfyNode):
@@ -21,17 +37,10 @@ class GSNLoss(io.ComfyNode):
             description="What the attention maps of the subjects should look like. Chain several to add them up.",
             search_aliases=["attend and excite", "attention loss", "iou"],
             inputs=[
-                io.Combo.Input(
+                io.DynamicCombo.Input(
                     "method",
-                    options=["paper", *LOSSES],
-                    default="paper",
-                    tooltip="; ".join(
-                        [
-                            "paper: the mean of attend_excite and iou",
-                            *(f"{n}: {one.summary}" for n, one in LOSSES.items()),
-                        ]
-                    )
-                    + ".",
+                    options=[io.DynamicCombo.Option("paper", []), *(_option(*one) for one in LOSSES.items())],
+                    tooltip="; ".join(["paper: the mean of attend_excite and iou", *_summaries()]) + ".",
                 ),
                 io.Float.Input(
                     "weight", default=1.0, min=-1000.0, max=1000.0, step=0.05, tooltip="Factor on this loss."
@@ -44,7 +53,10 @@ class GSNLoss(io.ComfyNode):
     @classmethod
     @override
     def execute(cls, method, weight, add_to=None) -> io.NodeOutput:
-        own = (PAPER if method == "paper" else objective(method)).scaled(weight)
+        # settings that a prompt does not name come as None
+        name = method["method"]
+        settings = tuple((key, value) for key, value in method.items() if key != "method" and value is not None)
+        own = (PAPER if name == "paper" else objective(Term(name, settings=settings))).scaled(weight)
         try:
             own.check_terms()
         except ValueError as error:

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import inspect
 import math
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor
@@ -29,7 +29,7 @@ class Loss:
 
     summary: what a person gains by it, in one line. bounds: no value lies outside. needs: which maps beyond the
     subjects' own ("fine", "self_rows": see AttentionMaps). refuse: raises ValueError for subjects that it can do
-    nothing with; given the subjects and the term's settings.
+    nothing with; given the subjects and the term's settings. explains: what each setting does, for people.
     """
 
     function: Callable[..., Tensor]
@@ -39,6 +39,7 @@ class Loss:
     bounds: tuple[float, float] = (-math.inf, math.inf)
     needs: frozenset[str] = frozenset()
     refuse: Callable[..., None] | None = None
+    explains: Mapping[str, str] = field(default_factory=dict)
 
     def settings(self) -> dict[str, object]:
         """The names of its settings and their defaults."""
@@ -46,6 +47,7 @@ class Loss:
         return {one.name: one.default for one in parameters}
 
 
+_CODED = "Vertical differences as in the released code, which made the paper's numbers; off: between neighbours."
 LOSSES: dict[str, Loss] = {
     "attend_excite": Loss(
         attend_excite, "Chefer et al. 2023", "every subject has a strong spot", bounds=(0.0, 1.0)
@@ -56,12 +58,19 @@ LOSSES: dict[str, Loss] = {
     "syngen": Loss(
         syngen, "Rassin et al. 2023", "a subject lies where its describing words do and no other word does",
         refuse=syngen_refuses,
+        explains={
+            "entities": "Subjects without describing words count as well.",
+            "drop_prefix": "Leave a leading 'a photo of' out of the other words.",
+        },
     ),
     # Both differences of maps in [0, 1] are at most 1 in the mean, so their sum is at most 2.
-    "tv": Loss(tv, "Li et al. 2023", "every subject's map has steep edges", bounds=(-2.0, 0.0)),
+    "tv": Loss(
+        tv, "Li et al. 2023", "every subject's map has steep edges", bounds=(-2.0, 0.0), explains={"coded": _CODED}
+    ),
     "tv_bind": Loss(
         tv_bind, "Li et al. 2023", "the same, and a subject's describing words lie where it does",
         bounds=(-2.0, math.inf), needs=frozenset({"fine"}), refuse=tv_bind_refuses,
+        explains={"coded": _CODED, "coefficient": "Weight of the binding; the paper's runs: 1, later 5, then 10."},
     ),
     "box_inner": Loss(
         box_inner, "Xie et al. 2023", "every subject is strong in its box", bounds=(0.0, 1.0), refuse=boxes_refuse

@@ -99,3 +99,12 @@ def test_a_box_below_the_maps_cells_is_refused_by_the_subjects_name(comfy):
     tiny = [CAT_AND_CARROT[0], {"x": 70, "y": 40, "width": 1, "height": 60}]
     wanted = "GSNSubjects: the box of 'carrot' covers no cell"
     refused(comfy, demo("box_inner", tiny), "KSampler", wanted, "16 x 16 cells")
+
+
+def test_a_setting_of_the_node_reaches_the_loss(comfy):
+    found = []
+    for settings in ({}, {"method.coded": False}):
+        nodes = demo("tv")
+        nodes["l"]["inputs"] |= settings
+        found.append(comfy.run(nodes, [("p0", 1)] + ["out"]).check()["p0", 1].trace.records[0].loss[0])
+    assert found[0] != found[1]

@@ -9,7 +9,7 @@ import torch
 sys.path.insert(0, str(Path(__file__).parent))
 from golden import attention, subjects
 
-from gsn.losses import PAPER, objective
+from gsn.losses import LOSSES, PAPER, objective
 from gsn.maps import MapProcessing, smooth, subject_maps
 
 PADDED, WORDS = MapProcessing(), MapProcessing(columns="words")
@@ -76,3 +76,8 @@ def test_loss_gradient_by_finite_differences():
         return PAPER.evaluate(type(attention())(z.softmax(-1)), subjects([5], [8]), PADDED).total.sum()
 
     assert torch.autograd.gradcheck(loss, logits.requires_grad_(True), eps=1e-6, atol=1e-6)
+
+
+def test_every_setting_of_a_loss_is_explained():
+    for name, loss in LOSSES.items():
+        assert set(loss.explains) == set(loss.settings()), name
