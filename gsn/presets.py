@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, replace
 
-from .interventions import Guide, Refine
+from .interventions import Guide, Intervention, Refine
 from .losses import PAPER, Objective, objective
 from .maps import MapProcessing
 from .plan import Action, Plan
@@ -21,6 +21,7 @@ class ModelPreset:
     ratio: attention grid / latent grid of the layers to read, None = any; columns: see MapProcessing.
     blocks: which of those layers, in the block language; source: where the numbers come from, said to the user.
     memory: numbers that a gradient pass keeps per cell of the latent, in thousands; the second with blocks recomputed.
+    distribution_sigma: noise level at which a distribution is optimised.
     """
 
     refine_sigma: float
@@ -30,6 +31,7 @@ class ModelPreset:
     source: str
     blocks: str = "auto"
     memory: tuple[float, float] = (62.0, 42.0)
+    distribution_sigma: float = 4.692  # SAGA's on SD 1.4: index 10 of 50
 
     def processing(self, columns: str, stream: str) -> MapProcessing:
         return MapProcessing(columns=self.columns if columns == "auto" else columns, stream=stream)
@@ -42,21 +44,28 @@ _SD1_SIGMAS = (13.12, 1.624)
 _SD3_MEMORY = (228.0, 30.0)
 # SD 3: index 2 of 28 steps. No guidance was reported for flow models; this is the same share of the run.
 _FLOW_SIGMAS = (1.0, 0.75)
+_FLOW_DISTRIBUTION = 0.9298  # SAGA's on SD 3 medium: index 5 of 28
 _FLOW_SOURCE = "paper's SD 3 step; untested on real weights of this family"
 _DDPM_SOURCE = "paper's SD 1.4 step; untested on real weights of this family"
 MODEL_PRESETS: dict[str, ModelPreset] = {
     "sd1": ModelPreset(5.633, _SD1_SIGMAS, 1 / 4, "padded", "paper, SD 1.4"),
     "sd2": ModelPreset(5.633, _SD1_SIGMAS, 1 / 4, "words", "paper's SD 1.4 step; untested on real SD 2 weights"),
     "sdxl": ModelPreset(5.633, _SD1_SIGMAS, 1 / 4, "words", "paper's SD 1.4 step; untested on real SDXL weights"),
-    "sd3": ModelPreset(0.9741, _FLOW_SIGMAS, None, "words", "paper, SD 3 medium", memory=_SD3_MEMORY),
-    "flux": ModelPreset(0.9741, _FLOW_SIGMAS, None, "words", _FLOW_SOURCE, "double", _SD3_MEMORY),
-    "transformer": ModelPreset(0.9741, _FLOW_SIGMAS, None, "words", _FLOW_SOURCE, memory=_SD3_MEMORY),
+    "sd3": ModelPreset(
+        0.9741, _FLOW_SIGMAS, None, "words", "paper, SD 3 medium", "auto", _SD3_MEMORY, _FLOW_DISTRIBUTION
+    ),
+    "flux": ModelPreset(0.9741, _FLOW_SIGMAS, None, "words", _FLOW_SOURCE, "double", _SD3_MEMORY, _FLOW_DISTRIBUTION),
+    "transformer": ModelPreset(
+        0.9741, _FLOW_SIGMAS, None, "words", _FLOW_SOURCE, "auto", _SD3_MEMORY, _FLOW_DISTRIBUTION
+    ),
     # Cosmos-Predict2 counts noise as sigma / (1 - sigma) of the others.
-    "cosmos": ModelPreset(37.6, (80.0, 3.0), None, "words", _FLOW_SOURCE, memory=_SD3_MEMORY),
+    "cosmos": ModelPreset(37.6, (80.0, 3.0), None, "words", _FLOW_SOURCE, "auto", _SD3_MEMORY, 13.25),
     "ddpm transformer": ModelPreset(5.633, _SD1_SIGMAS, None, "words", _DDPM_SOURCE, memory=_SD3_MEMORY),
     # Playground 2.5 counts noise in units of half the standard deviation that the others' pictures have.
-    "playground": ModelPreset(5.633 / 2, (13.12 / 2, 1.624 / 2), 1 / 4, "words", _DDPM_SOURCE),
-    "demo": ModelPreset(2.863, _SD1_SIGMAS, 1.0, "words", "measured: demo/README.md"),
+    "playground": ModelPreset(
+        5.633 / 2, (13.12 / 2, 1.624 / 2), 1 / 4, "words", _DDPM_SOURCE, distribution_sigma=4.692 / 2
+    ),
+    "demo": ModelPreset(2.863, _SD1_SIGMAS, 1.0, "words", "measured: demo/README.md", distribution_sigma=2.863),
 }
 
 
@@ -67,7 +76,7 @@ class Move:
     share, haste: factors on the user's iterations and rate of a refinement.
     """
 
-    intervention: Refine | Guide
+    intervention: Intervention
     objective: Objective
     first: Step = Step()
     last: Step | None = None
@@ -94,10 +103,12 @@ def plan_for(
     for move in METHODS[method]:
         if isinstance(move.intervention, Refine):
             some = math.ceil(iterations * move.share)
-            intervention: Refine | Guide = replace(move.intervention, iterations=some, lr=lr * move.haste)
+            intervention: Intervention = replace(move.intervention, iterations=some, lr=lr * move.haste)
             actions.append(Action(origin, intervention, step, objective=move.objective))
-        else:
-            intervention = replace(move.intervention, size=step_size)
-            actions.append(Action(origin, intervention, move.first, move.last, move.objective))
+            continue
+        intervention = move.intervention
+        if isinstance(intervention, Guide):
+            intervention = replace(intervention, size=step_size)
+        actions.append(Action(origin, intervention, move.first, move.last, move.objective))
     handle = TraceHandle()
     return Plan(actions=tuple(actions), traces=(handle,)), handle

@@ -5,8 +5,23 @@ papers' VP scale; each forward maps such a latent to `AttentionMaps` that autogr
 """
 
 from .context import Context, Forward, History, NoiseLevel
+from .distribution import Distribution
 from .guide import Guide
+from .init_noise import InitNoise
 from .observe import Observe
 from .refine import Refine
 
-__all__ = ["Context", "Forward", "Guide", "History", "NoiseLevel", "Observe", "Refine"]
+Intervention = Observe | Distribution | InitNoise | Refine | Guide
+
+__all__ = [
+    "Context",
+    "Distribution",
+    "Forward",
+    "Guide",
+    "History",
+    "InitNoise",
+    "Intervention",
+    "NoiseLevel",
+    "Observe",
+    "Refine",
+]

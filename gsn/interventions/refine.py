@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from ..losses import Objective
-from .context import Context, Forward, Gradient, Levels
+from .context import Context, Forward, Gradient, Levels, per_image
 from .schedule import check_schedule, scheduled
 
 ADAM_EPS = 1e-3
@@ -78,17 +78,17 @@ class Refine:
                 context.keep(self.name, 0, "before", value.maps)
             context.record(self.name, iteration, value, z.detach() - latent)
             context.progress(iteration + 1, value.maps)
-            good = torch.where(_rows(value.finite & running, z), z.detach(), good)
+            good = torch.where(per_image(value.finite & running, z), z.detach(), good)
             met = value.at_or_below(self.stop) if self.stop else torch.zeros_like(running)
             self._stop_images(value, reached if self.overshoot else met, running, reasons)
             reached |= met
             if running.any():
-                z.grad = torch.where(_rows(running, z), value.gradient, torch.zeros_like(value.gradient))
+                z.grad = torch.where(per_image(running, z), value.gradient, torch.zeros_like(value.gradient))
                 optimiser.step()
             for i in running.nonzero().flatten().tolist():
                 done[i] += 1
             with torch.no_grad():  # momentum must not move an image that has stopped
-                z.copy_(torch.where(_rows(running, z), z, good))
+                z.copy_(torch.where(per_image(running, z), z, good))
             if not running.any():
                 break
         context.check()
@@ -96,7 +96,7 @@ class Refine:
         finite = last.finite & torch.isfinite(z.detach()).flatten(1).all(1)
         for i in (running & ~finite).nonzero().flatten().tolist():
             reasons[i] = f"loss not finite after update {done[i]}; kept the last finite latent"
-        result = torch.where(_rows(finite, z), z.detach(), good)
+        result = torch.where(per_image(finite, z), z.detach(), good)
         context.record(self.name, max(done), last, result - latent)
         context.keep(self.name, max(done), "after", last.maps)
         context.progress(self.evaluations, last.maps)
@@ -131,8 +131,3 @@ def check_levels(levels: Levels, objective: Objective) -> None:
                 f"the threshold of {name} is {level:g}, which it cannot reach: it is never below"
                 f" {objective.lowest(name):g}"
             )
-
-
-def _rows(flags: Tensor, like: Tensor) -> Tensor:
-    """[B] bool as a mask that broadcasts over one image."""
-    return flags.view(-1, *[1] * (like.dim() - 1))
