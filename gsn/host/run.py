@@ -121,7 +121,10 @@ def prepare(plan: Plan, sampler: Any, guider: Any, sigmas: Tensor, noise: Tensor
     processing = preset.processing(spec.columns, spec.stream)
     reading = Reading(family, layers, finer_layers(offered, layers), offered, processing)
     histories = [History() for _ in entries]
-    return _Run(resolved, guider, sampler.sampler_function, sampler.extra_options, sigmas, noise, schedule, preset, spec.memory, reading, entries, histories, trace)
+    stock = (sampler.sampler_function, getattr(sampler, "extra_options", {}))
+    return _Run(
+        resolved, guider, stock, sigmas, noise, schedule, preset, spec.memory, reading, entries, histories, trace
+    )  # fmt: skip
 
 
 def _entries(conds: dict, family: Family, origin: str) -> list[tuple[dict, Subjects]]:
@@ -231,8 +234,7 @@ def _resolve(
 class _Run:
     actions: dict[int, list[Action]]
     guider: Any
-    sampler_function: Callable  # the sampler's own
-    sampler_options: dict
+    stock: tuple[Callable, dict]  # the sampler's own function and options
     sigmas: Tensor
     noise: Tensor  # [B, C, h, w], unit variance; zeros where the run adds none
     schedule: Schedule
@@ -322,12 +324,12 @@ class _Run:
             return (z - z0) / step.scale
 
     def _tell_of_noise(self, action: Action, x: Tensor, index: int, model_k: Any, extra_args: dict) -> None:
-        after = self.sigmas[index:]
-        if draws_noise(self.sampler_function, model_k, x, after, extra_args, self.sampler_options):
+        function, options = self.stock
+        if draws_noise(function, model_k, x, self.sigmas[index:], extra_args, options):
+            name = getattr(function, "__name__", "?")
             self.note(
-                f"{action.origin}: sampler '{getattr(self.sampler_function, '__name__', '?')}' adds noise of its own at the"
-                " steps that follow, so pictures drawn from one distribution differ by that as well; the same seed gives"
-                " the same pictures"
+                f"{action.origin}: sampler '{name}' adds noise of its own at the steps that follow, so pictures drawn"
+                " from one distribution differ by that as well; the same seed gives the same pictures"
             )
 
     def _initial_noise(self, device: Any) -> Tensor | None:

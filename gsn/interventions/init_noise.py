@@ -127,7 +127,7 @@ class _Search:
     def round(self, number: int | None, noise: Tensor, iterations: int) -> _Round:
         """Optimise this noise; images that succeed are done. number: None for the best round's second run."""
         settings, context = self.settings, self.context
-        p = good = torch.zeros(2, *self.latent.shape, device=self.latent.device)
+        p = good = torch.stack([torch.zeros_like(self.latent)] * 2)
         adam = _Adam(p, settings.lr)
         running = ~self.done
         score = torch.full((len(running),), math.inf, device=p.device)

@@ -26,7 +26,8 @@ class Refine:
     """iterations: updates at most; lr: in VP scale, over the run as `schedule` says.
     optimiser: "adam", or "sgd": the plain gradient, with `momentum`.
     stop: an image stops once every named loss is at or below its level; () = never.
-    overshoot: it stops one update later. Chefer's loop is of this kind: it looks at the loss of the pass before.
+    overshoot: it stops one update later, but does not begin where nothing is to be done. Chefer's loop is of this
+    kind: it looks at the loss of the pass before.
     """
 
     iterations: int = 50
@@ -80,7 +81,7 @@ class Refine:
             context.progress(iteration + 1, value.maps)
             good = torch.where(per_image(value.finite & running, z), z.detach(), good)
             met = value.at_or_below(self.stop) if self.stop else torch.zeros_like(running)
-            self._stop_images(value, reached if self.overshoot else met, running, reasons)
+            self._stop_images(value, reached if self.overshoot and iteration else met, running, reasons)
             reached |= met
             if running.any():
                 z.grad = torch.where(per_image(running, z), value.gradient, torch.zeros_like(value.gradient))
