@@ -30,6 +30,7 @@ _PER_LINE = 8  # tiles in a line of a filmstrip
 _MOMENTS = 24  # most tiles in a filmstrip
 
 WHEN = ("before | after", "every kept moment")
+_LOOPS = ("refine", "init_noise", "distribution")  # actions of many iterations at one step
 
 
 def heat(values: np.ndarray) -> np.ndarray:
@@ -251,8 +252,8 @@ def _choose(labels: list[str], words: str) -> list[int]:
 
 
 def _pairs(kept: list[KeptMaps]) -> list[KeptMaps]:
-    """Before and after of each refinement; without one, the first and the last moment."""
-    pairs = [k for k in kept if k.moment in ("before", "after") and k.action == "refine"]
+    """Before and after of each optimisation; without one, the first and the last moment."""
+    pairs = [k for k in kept if k.moment in ("before", "after") and k.action in _LOOPS]
     return pairs or (kept if len(kept) < 2 else [kept[0], kept[-1]])
 
 
@@ -271,9 +272,9 @@ def _caption(moments: list[KeptMaps], film: bool, total: int) -> str:
 
 
 def _name(moment: KeptMaps, film: bool) -> str:
-    if moment.action == "refine" and not film:
+    if moment.action in _LOOPS and not film:
         return moment.moment
-    return f"step {moment.step.index}" + (f", {moment.moment}" if moment.action == "refine" else "")
+    return f"step {moment.step.index}" + (f", {moment.moment}" if moment.action in _LOOPS else "")
 
 
 def _fitted(width: int, height: int, limits: tuple[int, int] = _TILE) -> Size:
@@ -338,12 +339,12 @@ Line = tuple[str, tuple, int, np.ndarray]  # name ("" = not in the legend), colo
 
 
 def _runs(records: list[Record]) -> list[list[Record]]:
-    """Records that share an axis: each refinement by itself, the steps of each kind of guidance together."""
+    """Records that share an axis: each optimisation by itself, the steps of each kind of guidance together."""
     runs: list[list[Record]] = []
     places: dict[tuple, int] = {}
     for record in records:
-        key = (record.action, record.step.index if record.action == "refine" else -1, tuple(record.terms))
-        if key not in places or (record.action == "refine" and record.iteration == 0):
+        key = (record.action, record.step.index if record.action in _LOOPS else -1, tuple(record.terms))
+        if key not in places or (record.action in _LOOPS and record.iteration == 0):
             places[key] = len(runs)
             runs.append([])
         runs[places[key]].append(record)
@@ -351,14 +352,14 @@ def _runs(records: list[Record]) -> list[list[Record]]:
 
 
 def _axis(run: list[Record]) -> np.ndarray:
-    """[n] the iteration of a refinement, otherwise the step."""
-    return np.array([r.iteration if r.action == "refine" else r.step.index for r in run], np.float64)
+    """[n] the iteration of an optimisation, otherwise the step."""
+    return np.array([r.iteration if r.action in _LOOPS else r.step.index for r in run], np.float64)
 
 
 def _run_title(run: list[Record]) -> str:
     first, last = run[0], run[-1]
-    if first.action == "refine":
-        return f"refine at {first.step}, {last.iteration} iterations, {last.seconds:.3g} s"
+    if first.action in _LOOPS:
+        return f"{first.action} at {first.step}, {last.iteration} iterations, {last.seconds:.3g} s"
     seconds = sum(r.seconds for r in run)
     where = f"at {first.step}" if len(run) == 1 else f"from {first.step} to {last.step}"
     return f"{first.action} {where}, {seconds:.3g} s"
@@ -435,7 +436,7 @@ def _panel(sheet: _Sheet, box: tuple, title: str, run: list[Record], lines: list
         sheet.text(left - em // 2, ty, f"{tick:.4g}", em * 4 // 5, MUTED, anchor="rm")
     for tick in (t for t in _ticks(first, last, 8) if t == int(t)):
         sheet.text(place(tick, low)[0], bottom + em // 2, f"{tick:.0f}", em * 4 // 5, MUTED, anchor="ma")
-    unit = "iteration" if run[0].action == "refine" else "step"
+    unit = "iteration" if run[0].action in _LOOPS else "step"
     sheet.text(right, bottom + em * 7 // 4, unit, em * 4 // 5, MUTED, anchor="ra")
     for _, colour, thick, series in lines:
         points = [place(a, v) if np.isfinite(v) else None for a, v in zip(axis, series, strict=True)]

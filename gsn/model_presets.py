@@ -16,7 +16,7 @@ class ModelPreset:
     blocks: which of those layers, in the block language; source: where the numbers come from, said to the user.
     memory: numbers that a gradient pass keeps per cell of the latent, in thousands; the second with blocks recomputed.
     noise: how sigma counts, as presets that name noise levels are made for one kind: "ddpm" (SD 1.x's schedule, noise
-    over picture), "flow" (the noise's share) or "other".
+    over picture), "flow" (the noise's share) or "other". distribution_sigma: where a distribution is optimised.
     """
 
     refine_sigma: float
@@ -27,6 +27,7 @@ class ModelPreset:
     blocks: str = "auto"
     memory: tuple[float, float] = (62.0, 42.0)
     noise: str = "ddpm"
+    distribution_sigma: float = 4.692  # SAGA's on SD 1.4: index 10 of 50
 
     def processing(self, columns: str, stream: str) -> MapProcessing:
         return MapProcessing(columns=self.columns if columns == "auto" else columns, stream=stream)
@@ -39,6 +40,7 @@ _SD1_SIGMAS = (13.12, 1.624)
 _SD3_MEMORY = (228.0, 30.0)
 # SD 3: index 2 of 28 steps. No guidance was reported for flow models; this is the same share of the run.
 _FLOW_SIGMAS = (1.0, 0.75)
+_FLOW = {"memory": _SD3_MEMORY, "noise": "flow", "distribution_sigma": 0.9298}  # SAGA's on SD 3 medium: 5 of 28
 _FLOW_SOURCE = "paper's SD 3 step; untested on real weights of this family"
 _DDPM_SOURCE = "paper's SD 1.4 step; untested on real weights of this family"
 MODEL_PRESETS: dict[str, ModelPreset] = {
@@ -48,13 +50,15 @@ MODEL_PRESETS: dict[str, ModelPreset] = {
     "sdxl": ModelPreset(
         5.633, _SD1_SIGMAS, 1 / 4, "words", "paper's SD 1.4 step; step and blocks untested on real SDXL weights", "in"
     ),
-    "sd3": ModelPreset(0.9741, _FLOW_SIGMAS, None, "words", "paper, SD 3 medium", memory=_SD3_MEMORY, noise="flow"),
-    "flux": ModelPreset(0.9741, _FLOW_SIGMAS, None, "words", _FLOW_SOURCE, "double", _SD3_MEMORY, "flow"),
-    "transformer": ModelPreset(0.9741, _FLOW_SIGMAS, None, "words", _FLOW_SOURCE, memory=_SD3_MEMORY, noise="flow"),
+    "sd3": ModelPreset(0.9741, _FLOW_SIGMAS, None, "words", "paper, SD 3 medium", **_FLOW),
+    "flux": ModelPreset(0.9741, _FLOW_SIGMAS, None, "words", _FLOW_SOURCE, "double", **_FLOW),
+    "transformer": ModelPreset(0.9741, _FLOW_SIGMAS, None, "words", _FLOW_SOURCE, **_FLOW),
     # Cosmos-Predict2 counts noise as sigma / (1 - sigma) of the others.
-    "cosmos": ModelPreset(37.6, (80.0, 3.0), None, "words", _FLOW_SOURCE, memory=_SD3_MEMORY, noise="other"),
+    "cosmos": ModelPreset(37.6, (80.0, 3.0), None, "words", _FLOW_SOURCE, "auto", _SD3_MEMORY, "other", 13.25),
     "ddpm transformer": ModelPreset(5.633, _SD1_SIGMAS, None, "words", _DDPM_SOURCE, memory=_SD3_MEMORY),
     # Playground 2.5 counts noise in units of half the standard deviation that the others' pictures have.
-    "playground": ModelPreset(5.633 / 2, (13.12 / 2, 1.624 / 2), 1 / 4, "words", _DDPM_SOURCE, noise="other"),
-    "demo": ModelPreset(2.863, _SD1_SIGMAS, 1.0, "words", "measured: demo/README.md"),
+    "playground": ModelPreset(
+        5.633 / 2, (13.12 / 2, 1.624 / 2), 1 / 4, "words", _DDPM_SOURCE, noise="other", distribution_sigma=4.692 / 2
+    ),
+    "demo": ModelPreset(2.863, _SD1_SIGMAS, 1.0, "words", "measured: demo/README.md", distribution_sigma=2.863),
 }

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from .blocks import BlockRange
-from .interventions import Guide, Intervention, Observe, Refine
+from .interventions import Distribution, Guide, InitNoise, Intervention, Observe, Refine
 from .losses import PAPER, Objective
 from .steps import Step
 from .trace import TraceHandle
 
-_ORDER = (Observe, Refine, Guide)  # at one step: look at what came, refine it, then guide (methods' own order)
+# At one step: look at what came, choose where to begin, refine it, then guide (the methods' own order).
+_ORDER = (Observe, Distribution, InitNoise, Refine, Guide)
 
 
 class GsnError(ValueError):
@@ -45,6 +47,14 @@ class Action:
     last: Step | None = None
     objective: Objective = PAPER
     only: str = ""
+
+    def check_places(self, indices: Sequence[int]) -> None:
+        """Raise ValueError for steps of the run at which the intervention has no meaning."""
+        if isinstance(self.intervention, InitNoise) and any(indices):
+            raise ValueError(
+                f"the initial noise is that of the first step, but it was to be optimised at step {max(indices)}, where"
+                " part of it is gone; use step 0, or SingleStepIterRef for a later one"
+            )
 
 
 @dataclass(frozen=True)

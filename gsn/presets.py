@@ -10,7 +10,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from .interventions import Guide, Intervention, Refine
+from .interventions import Distribution, Guide, Intervention, Refine
 from .losses import PAPER, Objective, Term, objective
 from .model_presets import ModelPreset
 from .plan import Action, Plan
@@ -107,6 +107,12 @@ def _divide_and_bind() -> tuple[Move, ...]:
     return tuple(moves)
 
 
+def _saga(index: int, momentum: float, **more) -> Move:
+    return Move(Distribution(momentum=momentum, **more), PAPER, **_at(index))
+
+
+_SAGA_SD3 = {"first": Step(0.9298, "sigma"), "paper_step": "5 of 28"}
+_SAGA = "the method's released configurations"
 _AUTO = "the source's; the noise level is the model's own, untested on real weights other than SD 1.4's and SD 3's"
 _TABLE = "Table 1 of Grimal et al. 2025 and the method's released code"
 PRESETS: dict[str, Preset] = {
@@ -157,6 +163,25 @@ PRESETS: dict[str, Preset] = {
     "Ours (SD 3)": Preset(
         (Move(Refine(), PAPER, Step(0.9741, "sigma"), paper_step="2 of 28"),), "flow", "Grimal et al. 2025",
         "the step is the paper's, the rate (0.01) is lost in the text and a guess", "the paper's own step for SD 3",
+    ),
+    "SAGA": Preset(
+        (_saga(10, 0.4),), "ddpm", "Grimal et al. 2026", _SAGA, "many images of one prompt: paid once for the batch"
+    ),
+    "SAGA variance": Preset(
+        (_saga(12, 0.4, block=4, per_channel=True),), "ddpm", "Grimal et al. 2026", _SAGA,
+        "as SAGA, with more variety where the picture is free",
+    ),
+    "SAGA+": Preset(
+        (_saga(6, 0.1), *_guided(_SYNGEN, 6, 24, "constant")), "ddpm", "Grimal et al. 2026", _SAGA,
+        "as SAGA, and describing words on the right subject",
+    ),
+    "SAGA (SD 3)": Preset(
+        (Move(Distribution(momentum=0.7, samples=4), PAPER, **_SAGA_SD3),), "flow", "Grimal et al. 2026", _SAGA,
+        "SAGA on SD 3",
+    ),
+    "SAGA variance (SD 3)": Preset(
+        (Move(Distribution(momentum=0.7, samples=4, block=2, per_channel=True), PAPER, **_SAGA_SD3),), "flow",
+        "Grimal et al. 2026", _SAGA, "SAGA variance on SD 3",
     ),
     "BoxDiff": Preset(
         (*_until(objective("box_inner"), 20, {0: {"box_inner": 0.95}, 10: {"box_inner": 0.5}, 20: {"box_inner": 0.2}}),

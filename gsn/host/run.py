@@ -14,7 +14,7 @@ import torch
 from comfy.patcher_extension import WrappersMP
 from torch import Tensor
 
-from ..interventions import Context, History
+from ..interventions import Context, Distribution, History
 from ..model_presets import MODEL_PRESETS, ModelPreset
 from ..plan import Action, CaptureSpec, GsnError, Plan
 from ..presets import refuse_noise
@@ -27,7 +27,7 @@ from .differentiable import differentiable, refuse_foreign
 from .families import Family, family_of
 from .forward import EntryForward, OpenedStep, Reading, detached, noise_level, unnoticed
 from .preview import preview_of
-from .split import opened
+from .split import draws_noise, opened
 from .walk import walking
 
 KEY = "gsn"
@@ -37,7 +37,16 @@ log = logging.getLogger("gsn-nodes")
 def with_plan(model: Any, addition: Plan) -> Any:
     """A clone of a MODEL that also does what `addition` says. Nothing is attached when there is nothing to do."""
     before = plan_of(model)
-    plan = (before or Plan()).merged(addition)
+    return _carrying(model, (before or Plan()).merged(addition))
+
+
+def with_only(model: Any, plan: Plan) -> Any:
+    """A clone of a MODEL that does this and nothing else it was asked to; its own capture settings stay."""
+    before = plan_of(model)
+    return _carrying(model, replace(plan, capture=before.capture if before else None))
+
+
+def _carrying(model: Any, plan: Plan) -> Any:
     clone = model.clone()
     clone.remove_wrappers_with_key(WrappersMP.SAMPLER_SAMPLE, KEY)
     clone.remove_wrappers_with_key(WrappersMP.PREPARE_SAMPLING, KEY)
@@ -115,7 +124,10 @@ def prepare(plan: Plan, sampler: Any, guider: Any, sigmas: Tensor, noise: Tensor
     processing = preset.processing(spec.columns, spec.stream)
     reading = Reading(family, layers, finer_layers(offered, layers), offered, processing)
     histories = [History() for _ in entries]
-    return _Run(resolved, guider, sigmas, noise, schedule, preset, spec.memory, reading, entries, histories, trace)
+    stock = (sampler.sampler_function, getattr(sampler, "extra_options", {}))
+    return _Run(
+        resolved, guider, stock, sigmas, noise, schedule, preset, spec.memory, reading, entries, histories, trace
+    )  # fmt: skip
 
 
 def _entries(conds: dict, family: Family, origin: str) -> list[tuple[dict, Subjects]]:
@@ -205,10 +217,14 @@ def _resolve(
         for subjects in texts:
             _named(action.origin, action.objective.check, subjects)
         if action.last is None:
-            index = _named(action.origin, schedule.find, action.first, preset.refine_sigma)
+            usual = preset.refine_sigma
+            if isinstance(action.intervention, Distribution):
+                usual = preset.distribution_sigma
+            index = _named(action.origin, schedule.find, action.first, usual)
             indices = () if index is None else (index,)
         else:
             indices = _named(action.origin, schedule.between, action.first, action.last, preset.guide_sigmas)
+        _named(action.origin, action.check_places, indices)
         if not indices:
             trace.notes.append(
                 f"{action.origin}: its noise level is not part of this run (sigma {schedule.sigmas[0]:.4g} to"
@@ -224,8 +240,9 @@ def _resolve(
 class _Run:
     actions: dict[int, list[Action]]
     guider: Any
+    stock: tuple[Callable, dict]  # the sampler's own function and options
     sigmas: Tensor
-    noise: Tensor  # [B, C, h, w], unit variance
+    noise: Tensor  # [B, C, h, w], unit variance; zeros where the run adds none
     schedule: Schedule
     preset: ModelPreset
     memory: str  # CaptureSpec's
@@ -246,6 +263,8 @@ class _Run:
         scale = float(model.model_sampling.calculate_input(sigma.reshape(1), torch.ones(1, device=x.device)))
         delta = None
         for action in self.actions[index]:
+            if isinstance(action.intervention, Distribution):
+                self._tell_of_noise(action, x, index, model_k, extra_args)
             try:
                 delta = self._act(action, info, OpenedStep(x, sigma, scale, model, model_k, extra_args), denoised)
             except Exception as error:
@@ -296,7 +315,7 @@ class _Run:
                 one_by_one=way.one_by_one,
                 level=noise_level(step),
                 denoised=None if denoised is None else denoised.detach().clone().float(),
-                initial_noise=self.noise.detach().clone().to(step.x.device, torch.float32),
+                initial_noise=self._initial_noise(step.x.device),
                 generator=torch.Generator().manual_seed(hash((step.extra_args.get("seed") or 0, info.index)) % 2**63),
                 loss_scale=2.0**16 if step.model.get_dtype_inference() == torch.float16 else 1.0,
             )
@@ -309,6 +328,19 @@ class _Run:
                 return torch.zeros_like(step.x)
             z = action.intervention.apply(z0, forwards, context)
             return (z - z0) / step.scale
+
+    def _tell_of_noise(self, action: Action, x: Tensor, index: int, model_k: Any, extra_args: dict) -> None:
+        function, options = self.stock
+        if draws_noise(function, model_k, x, self.sigmas[index:], extra_args, options):
+            name = getattr(function, "__name__", "?")
+            self.note(
+                f"{action.origin}: sampler '{name}' adds noise of its own at the steps that follow, so pictures drawn"
+                " from one distribution differ by that as well; the same seed gives the same pictures"
+            )
+
+    def _initial_noise(self, device: Any) -> Tensor | None:
+        noise = self.noise.detach().clone().to(device, torch.float32)
+        return noise if bool(noise.any()) else None
 
     def _active(self, sigma: float) -> list[tuple[dict, Subjects, History]]:
         """Entries whose timestep range covers this noise level (ComfyUI's own comparison)."""

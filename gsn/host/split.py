@@ -165,6 +165,22 @@ def rehearse(
     return Rehearsal(True, {plain.opens[i]: i for i in wanted})
 
 
+def draws_noise(
+    function: Callable, model_k: Any, x: Tensor, sigmas: Tensor, extra_args: dict, options: dict
+) -> bool:
+    """Whether the sampler adds noise of its own on these levels (ancestral, SDE): its way then depends on the seed."""
+    ways = []
+    for seed in (0, 1):
+        with torch.random.fork_rng(devices=[x.device] if x.device.type == "cuda" else []):
+            torch.manual_seed(seed)
+            args, levels = {**extra_args, "seed": seed}, sigmas.clone()
+            ways.append(_rehearse(function, model_k, x[..., :8, :8], levels, args, options, None, torch.zeros_like))
+    one, other = ways
+    if one is None or other is None:
+        return False
+    return not all(torch.equal(a, b) for a, b in zip(one.inputs, other.inputs, strict=False))
+
+
 def _moved(one: _Calls | None, other: _Calls | None, step: int) -> bool | None:
     """Whether the inputs that open a step differ; None where that is not known."""
     if one is None or other is None or one.opens.get(step) is None or other.opens.get(step) is None:

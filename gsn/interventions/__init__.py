@@ -10,7 +10,9 @@ from torch import Tensor
 
 from ..losses import Objective
 from .context import Context, Forward, History, NoiseLevel
+from .distribution import Distribution
 from .guide import Guide
+from .init_noise import InitNoise
 from .observe import Observe
 from .refine import Refine
 
@@ -43,6 +45,19 @@ class Intervention(Protocol):
     def apply(self, latent: Tensor, forwards: tuple[Forward, ...], context: Context) -> Tensor: ...
 
 
-INTERVENTIONS: dict[str, type] = {one.name: one for one in (Refine, Guide)}  # those that a preset may hold
+# those that a preset may hold
+INTERVENTIONS: dict[str, type] = {one.name: one for one in (Distribution, InitNoise, Refine, Guide)}
 
-__all__ = ["INTERVENTIONS", "Context", "Forward", "Guide", "History", "Intervention", "NoiseLevel", "Observe", "Refine"]
+__all__ = [
+    "INTERVENTIONS",
+    "Context",
+    "Distribution",
+    "Forward",
+    "Guide",
+    "History",
+    "InitNoise",
+    "Intervention",
+    "NoiseLevel",
+    "Observe",
+    "Refine",
+]

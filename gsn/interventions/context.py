@@ -76,12 +76,21 @@ class Gradient:
         same = (m if m.shape[-2:] == grid else F.interpolate(m, grid, mode="bilinear") for m in self.by_entry)
         return torch.cat(list(same), 1)
 
+    def watched(self, name: str) -> Tensor:
+        """[B]: a term, or "total", their weighted sum. A term that needs more subjects than there are is 0."""
+        return self.loss if name == "total" else self.terms.get(name, torch.zeros_like(self.loss))
+
     def at_or_below(self, levels: Levels) -> Tensor:
-        """[B] bool: every named term ("total": their weighted sum) is at or below its level."""
+        """[B] bool: everything named is at or below its level."""
         met = torch.ones_like(self.finite)
         for name, level in levels:
-            met &= (self.loss if name == "total" else self.terms[name]) <= level
+            met &= self.watched(name) <= level
         return met
+
+
+def per_image(values: Tensor, like: Tensor) -> Tensor:
+    """[B] values as a tensor that broadcasts over the images of a latent."""
+    return values.view(-1, *[1] * (like.dim() - 1))
 
 
 @dataclass(frozen=True)
@@ -104,7 +113,8 @@ class Context:
     progress(done, maps): called after each evaluation with maps [B, S, h, w] or None.
     check(): raises when the user has cancelled.
     level: the noise level. denoised: [B, C, h, w], the run's own clean estimate of the step before, or None at the
-    first. initial_noise: [B, C, h, w] of unit variance, what the run started from.
+    first. initial_noise: [B, C, h, w] of unit variance, what the run started from; None where it added no noise,
+    because it goes on where another one ended.
     generator: the run's own, for fresh noise; it draws on the CPU and does not disturb the sampler's.
     one_by_one: images are evaluated one at a time.
     out_of_memory(error), release(): the host's test for, and remedy of, exhausted memory. After the first

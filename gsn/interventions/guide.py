@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from ..losses import Objective
-from .context import Context, Forward
+from .context import Context, Forward, per_image
 from .schedule import SCHEDULES, check_schedule, scheduled
 
 
@@ -51,8 +51,7 @@ class Guide:
         context.check()
         value = context.evaluate(latent, forwards)
         shift = -scheduled(self.size, self.schedule, context) * value.gradient
-        ok = value.finite.view(-1, *[1] * (latent.dim() - 1))
-        result = torch.where(ok, latent + shift, latent)
+        result = torch.where(per_image(value.finite, latent), latent + shift, latent)
         context.keep(self.name, 0, "before", value.maps)
         context.record(self.name, 0, value, result - latent)
         context.progress(1, value.maps)

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from ..losses import Objective
-from .context import Context, Forward, Gradient, Levels
+from .context import Context, Forward, Gradient, Levels, per_image
 from .schedule import SCHEDULES, check_schedule, scheduled
 
 ADAM_EPS = 1e-3
@@ -27,7 +27,8 @@ class Refine:
     """iterations: updates at most; lr: in VP scale, over the run as `schedule` says.
     optimiser: "adam", or "sgd": the plain gradient, with `momentum`.
     stop: an image stops once every named loss is at or below its level; () = never.
-    overshoot: it stops one update later. Chefer's loop is of this kind: it looks at the loss of the pass before.
+    overshoot: it stops one update later, but does not begin where nothing is to be done. Chefer's loop is of this
+    kind: it looks at the loss of the pass before.
     patience: an image stops after so many updates in a row that did not lower its least loss by a hundredth; 0 = never.
     """
 
@@ -98,9 +99,9 @@ class Refine:
                 context.keep(self.name, 0, "before", value.maps)
             context.record(self.name, iteration, value, z.detach() - latent)
             context.progress(iteration + 1, value.maps)
-            good = torch.where(_rows(value.finite & running, z), z.detach(), good)
+            good = torch.where(per_image(value.finite & running, z), z.detach(), good)
             met = value.at_or_below(self.stop) if self.stop else torch.zeros_like(running)
-            self._stop_images(value, reached if self.overshoot else met, running, reasons)
+            self._stop_images(value, reached if self.overshoot and iteration else met, running, reasons)
             reached |= met
             lower = value.loss < least - _WORTH * least.abs().nan_to_num(0.0, 0.0)
             idle, least = torch.where(lower, 0, idle + 1), torch.where(lower, value.loss, least)
@@ -108,12 +109,12 @@ class Refine:
                 reasons[i] = f"no lower loss for {self.patience} updates"
                 running[i] = False
             if running.any():
-                z.grad = torch.where(_rows(running, z), value.gradient, torch.zeros_like(value.gradient))
+                z.grad = torch.where(per_image(running, z), value.gradient, torch.zeros_like(value.gradient))
                 optimiser.step()
             for i in running.nonzero().flatten().tolist():
                 done[i] += 1
             with torch.no_grad():  # momentum must not move an image that has stopped
-                z.copy_(torch.where(_rows(running, z), z, good))
+                z.copy_(torch.where(per_image(running, z), z, good))
             if not running.any():
                 break
         context.check()
@@ -121,7 +122,7 @@ class Refine:
         finite = last.finite & torch.isfinite(z.detach()).flatten(1).all(1)
         for i in (running & ~finite).nonzero().flatten().tolist():
             reasons[i] = f"loss not finite after update {done[i]}; kept the last finite latent"
-        result = torch.where(_rows(finite, z), z.detach(), good)
+        result = torch.where(per_image(finite, z), z.detach(), good)
         context.record(self.name, max(done), last, result - latent)
         context.keep(self.name, max(done), "after", last.maps)
         context.progress(self.evaluations, last.maps)
@@ -156,8 +157,3 @@ def check_levels(levels: Levels, objective: Objective) -> None:
                 f"the threshold of {name} is {level:g}, which it cannot reach: it is never below"
                 f" {objective.lowest(name):g}"
             )
-
-
-def _rows(flags: Tensor, like: Tensor) -> Tensor:
-    """[B] bool as a mask that broadcasts over one image."""
-    return flags.view(-1, *[1] * (like.dim() - 1))

@@ -58,6 +58,11 @@ NAMES = (
     "Ours",
     "Ours+",
     "Ours (SD 3)",
+    "SAGA",
+    "SAGA variance",
+    "SAGA+",
+    "SAGA (SD 3)",
+    "SAGA variance (SD 3)",
     "BoxDiff",
 )
 

@@ -40,7 +40,7 @@ BAD = {
     "no preset": ("[]", "write an object"),
     "no moves": ("{}", "moves is missing"),
     "unknown key": ('{"moves": [], "steps": 3}', "unknown key 'steps'"),
-    "unknown intervention": (edited(do="refien"), r"moves\[0\].do is 'refien'; choose one of 'refine'"),
+    "unknown intervention": (edited(do="refien"), r"moves\[0\].do is 'refien'; choose one of .*'refine'"),
     "unknown setting": (edited(learning_rate=1.0), "unknown key 'learning_rate'; known are .*lr"),
     "a text for a number": (edited(lr="fast"), r"moves\[0\].lr is 'fast'; write a number"),
     "half an iteration": (edited(iterations=2.5), "iterations is 2.5; write a whole number"),

@@ -1,0 +1,31 @@
+"""When an image is good enough: levels of losses, written as text, and those that the papers give."""
+
+from __future__ import annotations
+
+from ..losses import Objective
+from .context import Levels
+
+# Guo et al. 2024 (InitNO), released constants; both are losses in [0, 1] and [0, 0.5].
+INITNO_LEVELS = (("attend_excite", 0.2), ("self_conflict", 0.3))
+
+
+def parse_levels(text: str, objective: Objective) -> Levels:
+    """`attend_excite 0.2, total 0.5` as levels; nothing for an empty text; `auto` is InitNO's, of the losses in use.
+
+    Raises ValueError on anything else; whether the names and numbers suit the objective is for `check_levels` to say.
+    """
+    if text.strip() == "auto":
+        used = {term.loss for term in objective.terms}
+        return tuple(level for level in INITNO_LEVELS if level[0] in used)
+    levels = []
+    for piece in (p.strip() for p in text.split(",")):
+        if not piece:
+            continue
+        try:
+            name, level = piece.split()
+            levels.append((name, float(level)))
+        except ValueError:
+            raise ValueError(
+                f"cannot read the level '{piece}'; write a loss and a number, for example attend_excite 0.2, total 0.5"
+            ) from None
+    return tuple(levels)
