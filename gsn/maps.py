@@ -51,8 +51,8 @@ class SubjectMaps:
 
     maps: [B, S, h, w] float32 in [0, 1]: one processed map per subject.
     attention: what they were made from.
-    attributes: per subject, one processed map [B, h, w] of all its attributes' words together, from `fine`
-    attention; None for a subject without attributes, and for all where no loss needs "fine".
+    attributes: per subject, one processed map [B, h, w] of all its attributes' words together, from `fine` attention
+    where a loss needs it, else from what the subjects' maps are made from; None for a subject without attributes.
     """
 
     maps: Tensor
@@ -97,14 +97,13 @@ def subject_maps(
             raise ValueError(f"subject '{subject.label}' has no token in stream '{processing.stream}'")
         per_subject.append(found)
     maps = smooth(torch.stack(per_subject, 1), processing.blur)
-    attributes: tuple[Tensor | None, ...] = (None,) * len(subjects.items)
     if attention.fine is not None:
-        attributes = _attribute_maps(attention.fine, subjects, processing)
+        stretched = _stretched_streams(attention.fine, subjects, processing)
+    attributes = _attribute_maps(stretched, subjects, processing)
     return SubjectMaps(maps, attention, attributes, earlier or Earlier())
 
 
-def _attribute_maps(fine: Tensor, subjects: Subjects, processing: MapProcessing) -> tuple[Tensor | None, ...]:
-    stretched = _stretched_streams(fine, subjects, processing)
+def _attribute_maps(stretched: dict, subjects: Subjects, processing: MapProcessing) -> tuple[Tensor | None, ...]:
     result: list[Tensor | None] = []
     for subject in subjects.items:
         found = [one for one in (_map_of(a, stretched) for a in subject.attributes) if one is not None]

@@ -84,6 +84,7 @@ class Collector:
     def sink(self, key: tuple, call: TextAttention | ImageAttention) -> None:
         if isinstance(call, ImageAttention):
             if key in self.wanted and not self.closed:
+                _refuse_changed_cells(key, call)
                 self.found_images.append(call)
             return
         # A recomputed block reports again: it must do the same arithmetic, and nothing more.
@@ -114,19 +115,30 @@ class Collector:
         return AttentionMaps(probabilities, fine, rows)
 
 
+def _refuse_changed_cells(key: tuple, call: ImageAttention) -> None:
+    cells = call.grid[0] * call.grid[1]
+    if call.q.shape[2] != cells or call.k.shape[2] < call.image.stop:
+        raise GsnError(
+            f"AttentionCapture: another node on this model changed the picture's {cells} cells in block"
+            f" {key[0]}{key[1]}, and this loss reads how they attend to each other; leave that node out, or choose"
+            " blocks that it spares"
+        )
+
+
 def _self_rows(calls: tuple[ImageAttention, ...], grid: tuple[int, int], cells: Tensor) -> Tensor:
-    """AttentionMaps.self_rows: the mean over heads and calls."""
-    total = 0
-    for call in calls:
-        q, k = call.q.float(), call.k.float()
-        index = _on_other_grid(cells, grid, call.grid)
-        rows = q.gather(2, index[:, None, :, None].expand(-1, q.shape[1], -1, q.shape[3]))
-        logits = rows @ k.transpose(-1, -2) * call.scale
-        if call.mask is not None:
-            logits = _masked(logits, call.mask, index)
-        found = logits.softmax(-1)[..., call.image].mean(1).unflatten(-1, call.grid)  # [B, R, h, w]
-        total = total + (found if call.grid == grid else F.interpolate(found, grid, mode="bilinear"))
-    return total / total.sum((-1, -2), keepdim=True)
+    """AttentionMaps.self_rows: the mean over calls of each one's mean over heads, every one summing to 1."""
+    found = [_rows_of(call, _on_other_grid(cells, grid, call.grid)) for call in calls]
+    found = [rows if rows.shape[2:] == grid else F.interpolate(rows, grid, mode="bilinear") for rows in found]
+    return sum(rows / rows.sum((-1, -2), keepdim=True) for rows in found) / len(found)
+
+
+def _rows_of(call: ImageAttention, index: Tensor) -> Tensor:
+    """What the cells `index` [B, R] attend to in the picture, mean over heads: [B, R, h, w]."""
+    q = call.q.gather(2, index[:, None, :, None].expand(-1, call.q.shape[1], -1, call.q.shape[3]))
+    logits = q.float() @ call.k.float().transpose(-1, -2) * call.scale
+    if call.mask is not None:
+        logits = _masked(logits, call.mask, index)
+    return logits.softmax(-1)[..., call.image].mean(1).unflatten(-1, call.grid)
 
 
 def _on_other_grid(cells: Tensor, grid: tuple[int, int], other: tuple[int, int]) -> Tensor:
@@ -136,8 +148,9 @@ def _on_other_grid(cells: Tensor, grid: tuple[int, int], other: tuple[int, int])
 
 def _masked(logits: Tensor, mask: Tensor, index: Tensor) -> Tensor:
     """logits [B, H, R, K] under the rows `index` [B, R] of a mask that broadcasts to [B, H, N, K]."""
-    if mask.shape[-2] > 1:
-        mask = mask.expand(logits.shape[0], *mask.shape[1:])
+    mask = mask[(None,) * (4 - mask.dim())]
+    if mask.shape[2] > 1:
+        mask = mask.expand(logits.shape[0], -1, -1, -1)
         mask = mask.gather(2, index[:, None, :, None].expand(-1, mask.shape[1], -1, mask.shape[3]))
     return logits.masked_fill(~mask, -torch.inf) if mask.dtype == torch.bool else logits + mask
 

@@ -16,10 +16,16 @@ from torch import Tensor
 
 from ..maps import AttentionMaps, Earlier, MapProcessing, subject_maps
 from ..subjects import Subjects
+from .astar import retention, segregation
 from .attend_excite import attend_excite
+from .box_retention import box_retention
 from .boxdiff import box_inner, boxdiff, boxes_refuse
+from .conform import conform, conform_refuses
 from .divide_bind import tv, tv_bind, tv_bind_refuses
+from .focus import focus
+from .initno import alignment, clean, self_conflict
 from .iou import iou
+from .self_cross import self_cross, self_cross_refuses
 from .syngen import syngen, syngen_refuses
 
 
@@ -78,6 +84,36 @@ LOSSES: dict[str, Loss] = {
     "boxdiff": Loss(
         boxdiff, "Xie et al. 2023", "every subject fills its box and leaves the rest", bounds=(0.0, math.inf),
         refuse=boxes_refuse,
+    ),
+    "self_conflict": Loss(
+        self_conflict, "Guo et al. 2024", "the subjects' strongest cells do not attend to one place", least_subjects=2,
+        bounds=(0.0, 0.5), needs=frozenset({"self_rows"}),
+    ),
+    "clean": Loss(clean, "Guo et al. 2024", "every subject has one strong spot, not two", bounds=(0.0, math.inf)),
+    "alignment": Loss(
+        alignment, "Guo et al. 2024", "maps stay near their average over the run so far", bounds=(0.0, math.inf)
+    ),
+    "segregation": Loss(
+        segregation, "Agarwal et al. 2023", "iou, as a sum over the pairs", least_subjects=2, bounds=(0.0, math.inf)
+    ),
+    "retention": Loss(
+        retention, "Agarwal et al. 2023", "every subject stays where it was a step ago", bounds=(0.0, math.inf)
+    ),
+    "box_retention": Loss(
+        box_retention, "Grimal et al. 2026", "every subject has a strong spot and lies in its box", bounds=(0.25, 1.0),
+        refuse=boxes_refuse,
+    ),
+    "focus": Loss(
+        focus, "Bill et al. 2025", "the words of one subject agree on a place, subjects do not share it",
+        least_subjects=2, bounds=(0.0, 1.0),
+    ),
+    "conform": Loss(
+        conform, "Meral et al. 2024", "a subject looks like itself a step ago and like its describing words, not like"
+        " other subjects", least_subjects=2, bounds=(0.0, math.inf), refuse=conform_refuses,
+    ),
+    "self_cross": Loss(
+        self_cross, "Qiu et al. 2025", "no subject's cells attend to where another subject is", least_subjects=2,
+        bounds=(0.0, 1.0), needs=frozenset({"self_rows"}), refuse=self_cross_refuses,
     ),
 }  # fmt: skip
 

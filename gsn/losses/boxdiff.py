@@ -46,8 +46,8 @@ def boxes_refuse(subjects: Subjects) -> None:
     without = [subject.label for subject in subjects.items if subject.box is None]
     if without:
         raise ValueError(
-            f"losses 'box_inner' and 'boxdiff' need a box for every subject, and {', '.join(without)} has none; connect"
-            " boxes to GSNSubjects or choose a loss without them"
+            f"losses 'box_inner', 'boxdiff' and 'box_retention' need a box for every subject, and"
+            f" {', '.join(without)} has none; connect boxes to GSNSubjects or choose a loss without them"
         )
     for subject in subjects.items:
         x0, y0, x1, y1 = _box(subject)

@@ -134,8 +134,9 @@ class _Watch:
         image = self.grid[0] * self.grid[1]
         in_block = bool(self.position.key)
         mine = in_block and self.call in (None, self.position.calls)
+        text_alone = mine and self.call is not None  # its keys may be as many as the picture's cells
         self.position.calls += 1
-        if in_block and self.images == "apart" and q.shape[axis] == k.shape[axis] == image:
+        if in_block and self.images == "apart" and not text_alone and q.shape[axis] == k.shape[axis] == image:
             self._report(ImageAttention, q, k, heads, by_heads, slice(0, image), slice(0, image), args, kwargs)
         found = self.where(q.shape[axis], k.shape[axis], self.text, image) if mine else None
         if found is not None:

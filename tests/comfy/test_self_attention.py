@@ -1,0 +1,67 @@
+"""How the picture attends to itself, and finer text attention: against a naive full softmax, in every kind of model."""
+
+import pytest
+import torch
+
+from .test_families import Probe, graph, grid_of, own_forward, plain_pass, refine
+from .zoo_names import NAMES
+
+SELF = frozenset({"self_rows"})
+FINE = frozenset({"fine"})
+
+
+def cells_of(grid):
+    """Some cells of both images: corners, one twice, one from the middle."""
+    h, w = grid
+    return torch.tensor([[0, w - 1, h // 2 * w + w // 2, 3, 3], [h * w - 1, 1, w, 2, h * w - w]])
+
+
+def functional(maps):
+    """A fixed random number made of all of them, with a gradient of ordinary size."""
+    return (maps * torch.randn(maps.shape, generator=torch.Generator().manual_seed(7))).sum() * 100
+
+
+def compared(comfy, monkeypatch, name, needs, look, expected, patch=(), **options):
+    """(ours, naive): each maps and gradient, of runs of the same toy."""
+    toy = comfy.toy.TOYS[name]
+
+    def own(run, action, step):
+        with own_forward(comfy, run, step, needs, **options) as forward:
+            leaf = step.x.detach().clone().requires_grad_(True)
+            maps = look(forward(leaf, slice(0, leaf.shape[0])), grid_of(toy, step))
+            return maps.detach(), torch.autograd.grad(functional(maps), leaf)[0]
+
+    def plain(run, action, step):
+        with plain_pass(comfy, toy, run, step) as (leaf, chosen, fine):
+            maps = expected(run, chosen, fine, grid_of(toy, step))
+            return maps.detach(), torch.autograd.grad(functional(maps), leaf)[0]
+
+    results = []
+    for look_at, ordinary in ((own, False), (plain, True)):
+        probe = Probe(comfy, monkeypatch, look_at)
+        comfy.run(graph(name, [*patch, refine()], ordinary=ordinary), ["out"]).check()
+        results.append(probe.found)
+    return results
+
+
+def agree(found, wanted):
+    assert found[0].shape == wanted[0].shape
+    assert float((found[0] - wanted[0]).abs().max()) <= 1e-5
+    assert float((found[1] - wanted[1]).norm() / wanted[1].norm()) <= 1e-5
+
+
+def rows(attention, grid):
+    return attention.self_rows(cells_of(grid))
+
+
+def naive_rows(run, chosen, fine, grid):
+    found = [one.image.gather(1, cells_of(grid)[..., None].expand(-1, -1, one.image.shape[2])) for one in chosen]
+    return (sum(found) / len(found)).unflatten(2, grid)
+
+
+@pytest.mark.parametrize("recompute", [False, True], ids=["fast", "low"])
+@pytest.mark.parametrize("name", NAMES)
+def test_self_rows(comfy, monkeypatch, name, recompute):
+    found, wanted = compared(comfy, monkeypatch, name, SELF, rows, naive_rows, recompute=recompute)
+    assert torch.allclose(found[0].sum((-1, -2)), torch.ones(2, 5))
+    agree(found, wanted)
