@@ -2,9 +2,9 @@
 
 from comfy_api.latest import ComfyExtension
 
-from .nodes import capture, demo, guidance, loss, refine, sample, subjects, views
+from .nodes import capture, demo, guidance, loss, noise, refine, sample, search, subjects, views
 
-MODULES = (demo, subjects, capture, loss, refine, guidance, sample, views)
+MODULES = (demo, subjects, capture, loss, refine, guidance, noise, search, sample, views)
 
 WEB_DIRECTORY = "./web"
 
