@@ -2,9 +2,9 @@
 
 from comfy_api.latest import ComfyExtension
 
-from .nodes import capture, demo, guidance, loss, presets, refine, sample, subjects, views
+from .nodes import capture, demo, guidance, loss, noise, presets, refine, sample, search, subjects, views
 
-MODULES = (demo, subjects, capture, loss, refine, guidance, presets, sample, views)
+MODULES = (demo, subjects, capture, loss, refine, guidance, noise, search, presets, sample, views)
 
 WEB_DIRECTORY = "./web"
 

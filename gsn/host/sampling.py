@@ -19,14 +19,18 @@ SCHEDULERS = comfy.samplers.KSampler.SCHEDULERS
 
 def sample(
     model: Any, seed: int, steps: int, cfg: float, sampler_name: str, scheduler: str, positive: Any, negative: Any,
-    latent: dict, denoise: float, plan: Plan | None = None,
+    latent: dict, denoise: float, plan: Plan | None = None, last_step: int | None = None,
 ) -> dict:  # fmt: skip
-    """A LATENT: exactly what the stock KSampler gives for this model, with the plan added to it."""
+    """A LATENT: exactly what the stock KSampler gives for this model, with the plan added to it.
+
+    last_step: where it ends, unfinished; None = never, as KSampler.
+    """
     if plan is not None:
         model = with_plan(model, plan)
     return comfy_nodes.common_ksampler(
-        model, seed, steps, cfg, sampler_name, scheduler, positive, negative, latent, denoise=denoise
-    )[0]
+        model, seed, steps, cfg, sampler_name, scheduler, positive, negative, latent, denoise=denoise,
+        last_step=last_step,
+    )[0]  # fmt: skip
 
 
 def output_connected(prompt: dict | None, node_id: str, slot: int) -> bool:

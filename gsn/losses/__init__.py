@@ -110,10 +110,12 @@ LOSSES: dict[str, Loss] = {
     "conform": Loss(
         conform, "Meral et al. 2024", "a subject looks like itself a step ago and like its describing words, not like"
         " other subjects", least_subjects=2, bounds=(0.0, math.inf), refuse=conform_refuses,
+        explains={"temperature": "How sharply like and unlike maps are told apart; the paper's is 0.5."},
     ),
     "self_cross": Loss(
         self_cross, "Qiu et al. 2025", "no subject's cells attend to where another subject is", least_subjects=2,
         bounds=(0.0, 1.0), needs=frozenset({"self_rows"}), refuse=self_cross_refuses,
+        explains={"cells": "Of each subject, how many of its strongest cells are asked where they look."},
     ),
 }  # fmt: skip
 
