@@ -346,6 +346,9 @@ def test_a_distribution_that_breaks_goes_back_and_one_that_never_worked_changes_
     drawn = settings.apply(noise, (model,), opened)
     assert 0.2 < float(drawn[1].max()) <= 0.5 and torch.allclose(drawn[0], torch.ones(1), atol=1e-2)
     assert "kept the last finite" in opened.trace.stops[0].reasons[1] and opened.trace.stops[0].iterations[0] == 20
+    opened = context(model, noise, NoiseLevel(1.0, 1e-4), 4, denoised=noise)
+    drawn = Distribution(1, 1, 0.6, shared=False).apply(noise, (model,), opened)  # seen only by the look at the end
+    assert float(drawn[1].max()) == 0 and float(drawn[0].max()) == pytest.approx(0.6, abs=1e-3)
     never = Quadratic(1.0, bad=1, limit=-math.inf)
     for shared in (False, True):
         latent = noise_like(2, 1, 2, 2)
