@@ -22,6 +22,9 @@ LAYOUTS = {
         [("Plain", 0, "plain"), ("Plain", 1, "plain")],
         [("Refined", 0, "refined"), ("Refined", 1, "refined")],
     ],
+    "gsn_four_methods": [
+        [(name, 0, name) for name in row] for row in (("paper", "Attend&Excite"), ("InitNO", "SAGA"))
+    ],
     "gsn_your_checkpoint": [[("GSN Heatmaps", 0, "")]],
 }
 
