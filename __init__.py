@@ -2,9 +2,9 @@
 
 from comfy_api.latest import ComfyExtension
 
-from .nodes import capture, demo, guidance, loss, refine, sample, subjects, views
+from .nodes import capture, demo, guidance, loss, probe, refine, sample, subjects, views, without_gradients
 
-MODULES = (demo, subjects, capture, loss, refine, guidance, sample, views)
+MODULES = (demo, subjects, capture, loss, refine, guidance, without_gradients, sample, probe, views)
 
 WEB_DIRECTORY = "./web"
 

@@ -5,12 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from .blocks import BlockRange
-from .interventions import Guide, Observe, Refine
+from .interventions import BlockProbe, Guide, Observe, Refine, Reweight, Temperature
 from .losses import PAPER, Objective
 from .steps import Step
 from .trace import TraceHandle
 
-_ORDER = (Observe, Refine, Guide)  # at one step: look at what came, refine it, then guide (methods' own order)
+# At one step: look at what came, refine it, then guide (methods' own order). Reweighting reads what they made of it,
+# and adds to logits that a temperature has scaled.
+_ORDER = (Observe, BlockProbe, Refine, Guide, Temperature, Reweight)
 
 
 class GsnError(ValueError):
@@ -37,10 +39,17 @@ class Action:
     """An intervention at one step (last None) or at every step from first to last."""
 
     origin: str  # the node that asked, for messages
-    intervention: Refine | Guide | Observe
+    intervention: Refine | Guide | Observe | BlockProbe | Reweight | Temperature
     first: Step
     last: Step | None = None
     objective: Objective = PAPER
+
+    @property
+    def needs(self) -> frozenset[str]:
+        """Which maps beyond the subjects' own: see `AttentionMaps`."""
+        if isinstance(self.intervention, BlockProbe):
+            return frozenset({"blocks"})
+        return self.objective.needs
 
 
 @dataclass(frozen=True)

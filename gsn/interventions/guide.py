@@ -24,6 +24,10 @@ class Guide:
     schedule: str = "sqrt"
 
     name = "guide"
+    gradients = True
+    reads_maps = True
+    edits = False
+    needs_subjects = True
     evaluations = 1
 
     @property

@@ -15,6 +15,10 @@ class Observe:
     name = "observe"
     evaluations = 1
     idle = False
+    gradients = False
+    reads_maps = True
+    edits = False
+    needs_subjects = True
 
     def check(self, objective: Objective) -> None:
         """Nothing to get wrong."""

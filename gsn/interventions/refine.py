@@ -38,6 +38,10 @@ class Refine:
     overshoot: bool = False
 
     name = "refine"
+    gradients = True
+    reads_maps = True
+    edits = False
+    needs_subjects = True
 
     @property
     def idle(self) -> bool:
