@@ -6,7 +6,7 @@ Source: Chefer et al. 2023 (Attend-and-Excite), section 3 and released constants
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 import torch
@@ -26,11 +26,14 @@ class AttentionMaps:
     a loss needs "fine".
     self_rows: cells [B, R] (y w + x, integers) -> [B, R, h, w] float32, what each of these cells attends to in
     the picture, summing to 1; there when a loss needs "self_rows". Only the rows asked for are computed.
+    blocks: (part, number) of every block that meets the text -> the same as `probabilities`, of that block alone and
+    on its own grid; there when "blocks" are needed.
     """
 
     probabilities: Tensor
     fine: Tensor | None = None
     self_rows: Callable[[Tensor], Tensor] | None = None
+    blocks: Mapping[tuple[str, int], Tensor] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from .interventions import Distribution, Guide, InitNoise, Intervention, Refine
+from .interventions import Distribution, Guide, InitNoise, Intervention, Refine, Reweight, Temperature
 from .losses import PAPER, Objective, Term, objective
 from .model_presets import ModelPreset
 from .plan import Action, Plan
@@ -221,6 +221,16 @@ PRESETS: dict[str, Preset] = {
         "the loss is the paper's; the paper shifts the velocity, here the latent is shifted, and the size is a guess",
         "words of one subject that drift apart, on flow models too",
     ),
+    "TACA": Preset(
+        (Move(Temperature(), last=Step()),), "any", "Lv et al. 2025",
+        "the idea is the paper's; factor and steps are this project's, untested on real weights",
+        "no gradients: quantised models, no time; models that read text and picture in one attention",
+    ),
+    "DeLeaker": Preset(
+        (Move(Reweight(), last=Step()),), "any", "Ventura et al. 2025",
+        "the idea is the paper's; factors and steps are this project's, untested on real weights",
+        "no gradients: subjects that leak into each other",
+    ),
 }  # fmt: skip
 
 
@@ -269,7 +279,8 @@ def describe(name: str, preset: Preset, model: ModelPreset) -> str:
         beside = f", the paper's step {move.paper_step}" if move.paper_step else ""
         lines.append(f"At {_when(move, model)}{beside}{only}:")
         lines.append(f"  {move.intervention.describe()}")
-        lines.append(f"  it lowers {move.objective.describe()}")
+        if move.intervention.gradients:
+            lines.append(f"  it lowers {move.objective.describe()}")
     return "\n".join(lines)
 
 

@@ -65,11 +65,13 @@ class Collector:
     Ends the model call with `CaptureDone` after the layer `last`, so nothing behind it is computed or kept.
     columns: the positions on the text axis that are wanted, None for all; the others stay zero. fine: layers whose
     attention makes `AttentionMaps.fine`, None where that is not wanted. images: make `AttentionMaps.self_rows`.
+    apart: layers that make `AttentionMaps.blocks`.
     """
 
     def __init__(
         self, layers: tuple[Layer, ...], columns: tuple[int, ...] | None = None,
         fine: tuple[Layer, ...] | None = None, images: bool = False, last: tuple | None = None,
+        apart: tuple[Layer, ...] = (),
     ):  # fmt: skip
         self.wanted = {layer.key for layer in layers}
         self.fine = None if fine is None else {layer.key for layer in fine}
@@ -80,6 +82,8 @@ class Collector:
         self.found: list[Tensor] = []  # each [B, h, w, T], the mean over that layer's heads
         self.found_fine: list[Tensor] = []
         self.found_images: list[ImageAttention] = []
+        self.apart = {layer.key: layer for layer in apart}
+        self.found_apart: dict[tuple[str, int], Tensor] = {}  # the sum over a block's layers
 
     def sink(self, key: tuple, call: TextAttention | ImageAttention) -> None:
         if isinstance(call, ImageAttention):
@@ -89,10 +93,14 @@ class Collector:
             return
         # A recomputed block reports again: it must do the same arithmetic, and nothing more.
         fine = self.fine is not None and key in self.fine
-        if key in self.wanted or fine:
+        if key in self.wanted or fine or key in self.apart:
             found = text_probabilities(call, self.columns).unflatten(1, call.grid)
-            if not self.closed:
+            if not self.closed and (key in self.wanted or fine):
                 (self.found_fine if fine else self.found).append(found)
+            if not self.closed and key in self.apart:
+                block = (self.apart[key].part, self.apart[key].number)
+                before = self.found_apart.get(block)
+                self.found_apart[block] = found if before is None else before + found
         if key == self.last and not self.closed:
             self.closed = True
             raise CaptureDone
@@ -112,7 +120,9 @@ class Collector:
             nearest = [_on_grid(one, grid, "nearest") for one in self.found_fine]
             fine = sum(nearest) / len(nearest) if nearest else probabilities
         rows = partial(_self_rows, tuple(self.found_images), tuple(grid)) if self.images else None
-        return AttentionMaps(probabilities, fine, rows)
+        layers = [(layer.part, layer.number) for layer in self.apart.values()]
+        blocks = {block: found / layers.count(block) for block, found in self.found_apart.items()}
+        return AttentionMaps(probabilities, fine, rows, blocks)
 
 
 def _refuse_changed_cells(key: tuple, call: ImageAttention) -> None:

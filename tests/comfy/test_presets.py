@@ -69,6 +69,8 @@ NAMES = (
     "SAGA variance (SD 3)",
     "BoxDiff",
     "FOCUS",
+    "TACA",
+    "DeLeaker",
 )
 
 
