@@ -122,3 +122,41 @@ def test_cells_of_another_resolution_are_found_and_stretched(comfy, monkeypatch)
         return attention.self_rows(cells_of((7, 10)))
 
     agree(*compared(comfy, monkeypatch, "sd15", SELF, look, expected, patch=[blocks]))
+
+
+def test_text_as_long_as_the_picture_is_not_taken_for_it(comfy, monkeypatch):
+    """PixArt: 20 x 14 cells, and 280 tokens."""
+
+    def look(run, action, step):
+        with own_forward(comfy, run, step, SELF) as forward, torch.no_grad():
+            attention = forward(step.x.detach().clone(), slice(0, 2))
+            calls = attention.self_rows.args[0]
+            return attention.probabilities.shape, [call.k.shape[2] for call in calls], calls
+
+    probe = Probe(comfy, monkeypatch, look)
+    comfy.run(graph("pixart_sigma", [refine()], chunks=14), ["out"]).check()
+    shape, keys, calls = probe.found
+    assert shape[1] * shape[2] == shape[3] == 280
+    assert keys == [280] * comfy.toy.TOYS["pixart_sigma"].calls
+
+
+@pytest.mark.parametrize("form", ["K", "NK", "BNK", "BHNK"])
+@pytest.mark.parametrize("boolean", [True, False])
+def test_masks_of_every_form(comfy, form, boolean):
+    """ComfyUI's models pass them with and without rows, images and heads; the picture is keys 3 to 22."""
+    sizes = {"B": 2, "H": 3, "N": 24, "K": 24}
+    torch.manual_seed(0)
+    q, k = torch.randn(2, 2, 3, 24, 8)
+    mask = torch.randn([sizes[one] for one in form])
+    mask = mask > -1 if boolean else mask
+    full = q @ k.transpose(-1, -2) * 0.4
+    spread = mask[:, None] if form == "BNK" else mask
+    full = (full.masked_fill(~spread, -torch.inf) if boolean else full + spread).softmax(-1).mean(1)[:, 3:23, 3:23]
+    image = slice(3, 23)
+    joint, capturing = comfy.pack("gsn.host.families.joint"), comfy.pack("gsn.host.capture")
+    own = joint._rows_of_mask(mask, image)
+    call = joint.ImageAttention(q[:, :, image], k, image, (4, 5), 0.4, own)
+    cells = torch.tensor([[0, 19, 7], [7, 7, 1]])
+    found = capturing._self_rows((call,), (4, 5), cells)
+    wanted = full.gather(1, cells[..., None].expand(-1, -1, 20)).unflatten(2, (4, 5))
+    assert torch.allclose(found, wanted / wanted.sum((-1, -2), keepdim=True), atol=1e-6)
