@@ -4,11 +4,11 @@
     JS(p_1 .. p_n) = mean over i of KL(p_i || mean over j of p_j) / log n            in [0, 1]
     L = ( mean over subjects with several tokens of JS(their p_k)  +  1 - JS(the p_s) ) / 2
 
-From the paper: attention of image cells to a token, read as a distribution over the picture; both divergences and their
-normalisation; minimised within a subject, maximised between subjects. From the released code's behaviour: the cube
-(there called an empirical fix for the many values near 0), the mean of tokens before it, the half, the 3x3 blur
-of standard deviation 1, and one group for the tokens of all text encoders, so that the encoder chosen in the capture
-settings does not matter here. My reading: the words that describe a subject belong to its group; no second softmax
+From the paper's abstract and page: attention to a token, read as a distribution over the picture; both divergences,
+normalised; minimised within a subject, maximised between subjects. From what the released code does: the cube (there
+called an empirical fix for the many values near 0), the mean of tokens before it, the half, the 3x3 blur of standard
+deviation 1, and one group for the tokens of all text encoders, so that the encoder chosen in the capture settings does
+not matter here. This pack's reading: the words that describe a subject belong to its group; no second softmax
 over the words, which the paper does not have.
 """
 

@@ -28,7 +28,10 @@ _DECAY = 0.9  # of the moving average that interventions.context.History keeps
 
 
 def self_conflict(maps: SubjectMaps, subjects: Subjects) -> Tensor:
-    """[B] in [0, 0.5]: how far the subjects' strongest cells attend to the same places; needs two subjects."""
+    """[B] in [0, 0.5]: how far the subjects' strongest cells attend to the same places; needs two subjects.
+
+    Two subjects with their peak in one cell have 0.5, whatever that cell attends to: only another loss parts them.
+    """
     assert maps.attention.self_rows is not None, "LOSSES says that it needs them"
     rows = maps.attention.self_rows(maps.maps.flatten(2).argmax(2))
     return overlaps_of_pairs(smooth(rows, _BLUR)).mean(1)

@@ -1,8 +1,11 @@
 """How the picture attends to itself, and finer text attention: against a naive full softmax, in every kind of model."""
 
+import math
+
 import pytest
 import torch
 
+from .graphs import capture
 from .test_families import Probe, graph, grid_of, own_forward, plain_pass, refine
 from .zoo_names import NAMES
 
@@ -65,3 +68,95 @@ def test_self_rows(comfy, monkeypatch, name, recompute):
     found, wanted = compared(comfy, monkeypatch, name, SELF, rows, naive_rows, recompute=recompute)
     assert torch.allclose(found[0].sum((-1, -2)), torch.ones(2, 5))
     agree(found, wanted)
+
+
+WORDS = slice(1, 9)
+
+
+def fine(attention, grid):
+    assert tuple(attention.probabilities.shape[1:3]) == tuple(grid)
+    return attention.fine[..., WORDS]
+
+
+def naive_fine(run, chosen, finer, grid):
+    """Of every finer layer, for each cell of the grid the nearest above and to the left of it."""
+    if not finer:
+        return (sum(one.text for one in chosen) / len(chosen)).unflatten(1, grid)[..., WORDS]
+    height, width = run.noise.shape[-2:]
+    total = 0
+    for one, layer in zip(finer, run.reading.fine, strict=True):
+        h, w = (math.ceil(n * layer.ratio) for n in (height, width))
+        cells = [(y * h // grid[0]) * w + x * w // grid[1] for y in range(grid[0]) for x in range(grid[1])]
+        total = total + one.text[:, cells].unflatten(1, grid)[..., WORDS]
+    return total / len(finer)
+
+
+@pytest.mark.parametrize("recompute", [False, True], ids=["fast", "low"])
+@pytest.mark.parametrize("name", ["sd15", "sdxl", "koala_700m", "sd3_both", "pixart_sigma"])
+def test_fine_maps(comfy, monkeypatch, name, recompute):
+    sizes = []
+
+    def expected(run, chosen, finer, grid):
+        sizes.extend({one.text.shape[1] for one in finer})
+        return naive_fine(run, chosen, finer, grid)
+
+    agree(*compared(comfy, monkeypatch, name, FINE, fine, expected, recompute=recompute))
+    assert sorted(sizes) == {"sd15": [70, 247], "sdxl": [70], "koala_700m": [70]}.get(name, [])
+
+
+def test_cells_of_another_resolution_are_found_and_stretched(comfy, monkeypatch):
+    """Blocks of 4 x 5 and of 7 x 10 cells in one reading."""
+    blocks = capture(blocks="input7,input4", resolution="auto")
+
+    def expected(run, chosen, finer, grid):
+        coarse, fine = sorted((one.image for one in chosen), key=lambda one: one.shape[1])
+        index = cells_of((7, 10))
+        y, x = index // 10, index % 10
+        below = (y * 4 // 7) * 5 + x * 5 // 10
+        rough = coarse.gather(1, below[..., None].expand(-1, -1, 20)).unflatten(2, (4, 5))
+        rough = torch.nn.functional.interpolate(rough, (7, 10), mode="bilinear")
+        exact = fine.gather(1, index[..., None].expand(-1, -1, 70)).unflatten(2, (7, 10))
+        return (rough / rough.sum((-1, -2), keepdim=True) + exact) / 2
+
+    def look(attention, grid):
+        return attention.self_rows(cells_of((7, 10)))
+
+    agree(*compared(comfy, monkeypatch, "sd15", SELF, look, expected, patch=[blocks]))
+
+
+def test_text_as_long_as_the_picture_is_not_taken_for_it(comfy, monkeypatch):
+    """PixArt: 20 x 14 cells, and 280 tokens."""
+
+    def look(run, action, step):
+        with own_forward(comfy, run, step, SELF) as forward, torch.no_grad():
+            attention = forward(step.x.detach().clone(), slice(0, 2))
+            calls = attention.self_rows.args[0]
+            return attention.probabilities.shape, [call.k.shape[2] for call in calls], calls
+
+    probe = Probe(comfy, monkeypatch, look)
+    comfy.run(graph("pixart_sigma", [refine()], chunks=14), ["out"]).check()
+    shape, keys, calls = probe.found
+    assert shape[1] * shape[2] == shape[3] == 280
+    assert keys == [280] * comfy.toy.TOYS["pixart_sigma"].calls
+
+
+@pytest.mark.parametrize("form", ["K", "NK", "BNK", "BHNK"])
+@pytest.mark.parametrize("boolean", [True, False])
+def test_masks_of_every_form(comfy, form, boolean):
+    """ComfyUI's models pass them with and without rows, images and heads; the picture is keys 3 to 22."""
+    sizes = {"B": 2, "H": 3, "N": 24, "K": 24}
+    torch.manual_seed(0)
+    q, k = torch.randn(2, 2, 3, 24, 8)
+    mask = torch.randn([sizes[one] for one in form])
+    mask = mask > -1 if boolean else mask
+    full = q @ k.transpose(-1, -2) * 0.4
+    spread = mask[:, None] if form == "BNK" else mask
+    full = (full.masked_fill(~spread, -torch.inf) if boolean else full + spread).softmax(-1).mean(1)[:, 3:23, 3:23]
+    image = slice(3, 23)
+    joint, capturing = comfy.pack("gsn.host.families.joint"), comfy.pack("gsn.host.capture")
+    own = joint._rows_of_mask(mask, image)
+    call = joint.ImageAttention(q[:, :, image], k, image, (4, 5), 0.4, own)
+    cells = torch.tensor([[0, 19, 7], [7, 7, 1]])
+    found = capturing._self_rows((call,), (4, 5), cells)
+    wanted = full.gather(1, cells[..., None].expand(-1, -1, 20)).unflatten(2, (4, 5))
+    assert torch.allclose(found, wanted / wanted.sum((-1, -2), keepdim=True), atol=1e-6)
