@@ -15,7 +15,7 @@ from ..gsn.steps import Step
 from ..gsn.trace import TraceHandle
 from .io import CATEGORY, loss_input, model_input, step_inputs, trace_output
 
-_INIT_NOISE_LOSS = objective("attend_excite", Term("iou", while_below=("attend_excite", 0.5)))
+_INIT_NOISE_LOSS = objective("attend_excite", Term("self_conflict", while_below=("attend_excite", 0.5)), "clean")
 
 
 class GSNInitNoise(io.ComfyNode):
