@@ -53,12 +53,15 @@ class SubjectMaps:
     attention: what they were made from.
     attributes: per subject, one processed map [B, h, w] of all its attributes' words together, from `fine`
     attention; None for a subject without attributes, and for all where no loss needs "fine".
+    streams: names of the text streams that were read, as the processing chose them, for losses that look at words
+    by themselves.
     """
 
     maps: Tensor
     attention: AttentionMaps
     attributes: tuple[Tensor | None, ...] = ()
     earlier: Earlier = field(default_factory=Earlier)
+    streams: tuple[str, ...] = ()
 
     def maxima(self) -> Tensor:
         """[B, S], the largest value of each subject's map."""
@@ -100,7 +103,7 @@ def subject_maps(
     attributes: tuple[Tensor | None, ...] = (None,) * len(subjects.items)
     if attention.fine is not None:
         attributes = _attribute_maps(attention.fine, subjects, processing)
-    return SubjectMaps(maps, attention, attributes, earlier or Earlier())
+    return SubjectMaps(maps, attention, attributes, earlier or Earlier(), tuple(stretched))
 
 
 def _attribute_maps(fine: Tensor, subjects: Subjects, processing: MapProcessing) -> tuple[Tensor | None, ...]:

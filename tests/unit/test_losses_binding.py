@@ -2,6 +2,7 @@
 
 import math
 import sys
+from dataclasses import replace
 from itertools import product
 from pathlib import Path
 
@@ -133,6 +134,26 @@ def test_syngen_again_in_loops(entities, drop_prefix):
     drop = {"clip": (1, 2, 3), "t5": (0, 1, 2, 3)} if drop_prefix else {}
     wanted = [slow_syngen(image, LONG, entities, drop) for image in probabilities.numpy()]
     assert found.tolist() == pytest.approx(wanted, abs=1e-5)
+
+
+@pytest.mark.parametrize("stream", ["clip", "t5"])
+def test_syngen_reads_the_text_encoder_that_was_chosen(stream):
+    """As if the prompt had been read by this one alone; the other's attention, changed, changes nothing."""
+    probabilities = random_attention(24).float()
+    both = replace(LONG, items=LONG.items[:1])  # t5 does not spell the other subject
+
+    def found(subjects, probabilities, stream="average"):
+        maps = subject_maps(AttentionMaps(probabilities), subjects, MapProcessing(stream=stream))
+        return loss("syngen", maps, subjects)
+
+    alone = replace(both, streams=tuple(one for one in both.streams if one.name == stream))
+    chosen = found(both, probabilities, stream)
+    assert torch.allclose(chosen, found(alone, probabilities), atol=1e-6)
+    assert not torch.allclose(chosen, found(both, probabilities), atol=1e-3)
+    other = probabilities.clone()
+    (unread,) = (one for one in both.streams if one.name != stream)
+    other[..., unread.offset : unread.offset + unread.length] = 0
+    assert torch.equal(found(both, other, stream), chosen)
 
 
 def test_syngen_drops_only_a_leading_a_photo_of():
