@@ -22,7 +22,7 @@ from ..steps import Schedule
 from ..subjects import SUBJECTS_KEY, Subjects
 from ..trace import StepInfo, Trace
 from . import memory
-from .capture import choose_layers, finer_layers
+from .capture import choose_layers, finer_layers, grid_of
 from .differentiable import differentiable, refuse_foreign
 from .families import Family, family_of
 from .forward import EntryForward, OpenedStep, Reading, detached, noise_level, unnoticed
@@ -114,7 +114,8 @@ def prepare(plan: Plan, sampler: Any, guider: Any, sigmas: Tensor, noise: Tensor
     _check_latent(origin, model, noise)
     refuse_foreign(model, origin)
     schedule = _schedule(model, sigmas)
-    resolved = _resolve(actions, schedule, preset, [s for _, s in entries], trace)
+    grid = grid_of(layers, noise.shape)
+    resolved = _resolve(actions, schedule, preset, [s for _, s in entries], grid, trace)
     if not resolved:
         return None
     if getattr(guider.model_options.get("context_handler"), "dim", 0) != 0:  # 0 is the batch: images apart
@@ -206,16 +207,17 @@ def _named(origin: str, check: Callable, *args: Any) -> Any:
 
 
 def _resolve(
-    actions: Iterable[Action], schedule: Schedule, preset: ModelPreset, texts: list[Subjects], trace: Trace
-) -> dict[int, list[Action]]:
-    """Step index -> the actions that act there, in order."""
+    actions: Iterable[Action], schedule: Schedule, preset: ModelPreset, texts: list[Subjects], grid: tuple[int, int],
+    trace: Trace,
+) -> dict[int, list[Action]]:  # fmt: skip
+    """Step index -> the actions that act there, in order. grid: (h, w) of the whole picture's maps."""
     found: dict[int, list[Action]] = {}
     described = "attributes" if any(one.attributes for text in texts for one in text.items) else "no attributes"
     for action in actions:
         if action.only not in ("", described):
             continue
         for subjects in texts:
-            _named(action.origin, action.objective.check, subjects)
+            _named(action.origin, action.objective.check, subjects, grid)
         if action.last is None:
             usual = preset.refine_sigma
             if isinstance(action.intervention, Distribution):

@@ -46,7 +46,7 @@ def syngen(maps: SubjectMaps, subjects: Subjects, entities: bool = True, drop_pr
     return total
 
 
-def syngen_refuses(subjects: Subjects, entities: bool = True, drop_prefix: bool = True) -> None:
+def syngen_refuses(subjects: Subjects, grid: tuple[int, int], entities: bool = True, drop_prefix: bool = True) -> None:
     """Raise ValueError where there is nothing to bring together and nothing to keep apart."""
     for subject in subjects.items:
         for stream in subjects.streams:
