@@ -62,6 +62,7 @@ class SubjectMaps:
     attention: AttentionMaps
     attributes: tuple[Tensor | None, ...] = ()
     earlier: Earlier = field(default_factory=Earlier)
+    streams: tuple[str, ...] = ()
 
     def maxima(self) -> Tensor:
         """[B, S], the largest value of each subject's map."""
@@ -103,7 +104,7 @@ def subject_maps(
     if attention.fine is not None:
         stretched = _stretched_streams(attention.fine, subjects, processing)
     attributes = _attribute_maps(stretched, subjects, processing)
-    return SubjectMaps(maps, attention, attributes, earlier or Earlier())
+    return SubjectMaps(maps, attention, attributes, earlier or Earlier(), tuple(stretched))
 
 
 def _attribute_maps(stretched: dict, subjects: Subjects, processing: MapProcessing) -> tuple[Tensor | None, ...]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
@@ -46,6 +47,12 @@ def choose_layers(family: Family, model: Any, spec: CaptureSpec, preset: ModelPr
             f" blocks; the model has {_offer(offered)} at {', '.join(ratios)}"
         )
     return tuple(chosen)
+
+
+def grid_of(layers: tuple[Layer, ...], latent: Sequence[int]) -> tuple[int, int]:
+    """(h, w) of the maps that `Collector` will make of a latent of this shape, [..., h, w]: networks round up."""
+    cell = round(1 / max(layer.ratio for layer in layers))
+    return -(-latent[-2] // cell), -(-latent[-1] // cell)
 
 
 def finer_layers(offered: tuple[Layer, ...], layers: tuple[Layer, ...]) -> tuple[Layer, ...]:

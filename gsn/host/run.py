@@ -23,7 +23,7 @@ from ..subjects import SUBJECTS_KEY, Subjects
 from ..trace import StepInfo, Trace
 from . import memory
 from .attention_edit import Editing, Range, range_of
-from .capture import choose_layers, finer_layers
+from .capture import choose_layers, finer_layers, grid_of
 from .differentiable import differentiable, refuse_foreign
 from .families import Family, family_of
 from .forward import EntryForward, OpenedStep, Reading, detached, noise_level, unnoticed
@@ -121,7 +121,8 @@ def prepare(plan: Plan, sampler: Any, guider: Any, sigmas: Tensor, noise: Tensor
         if action.intervention.gradients:
             refuse_foreign(model, action.origin)
     schedule = _schedule(model, sigmas)
-    resolved = _resolve(actions, schedule, preset, [s for _, s in entries], trace)
+    grid = grid_of(layers, noise.shape)
+    resolved = _resolve(actions, schedule, preset, [s for _, s in entries], grid, trace)
     mapped = {i: [a for a in acting if a.intervention.reads_maps] for i, acting in resolved.items()}
     opening = {i: acting for i, acting in mapped.items() if acting}
     ranges = _ranges(actions, resolved, schedule)
@@ -239,16 +240,17 @@ def _named(origin: str, check: Callable, *args: Any) -> Any:
 
 
 def _resolve(
-    actions: Iterable[Action], schedule: Schedule, preset: ModelPreset, texts: list[Subjects], trace: Trace
-) -> dict[int, list[Action]]:
-    """Step index -> the actions that act there, in order."""
+    actions: Iterable[Action], schedule: Schedule, preset: ModelPreset, texts: list[Subjects], grid: tuple[int, int],
+    trace: Trace,
+) -> dict[int, list[Action]]:  # fmt: skip
+    """Step index -> the actions that act there, in order. grid: (h, w) of the whole picture's maps."""
     found: dict[int, list[Action]] = {}
     described = "attributes" if any(one.attributes for text in texts for one in text.items) else "no attributes"
     for action in actions:
         if action.only not in ("", described):
             continue
         for subjects in texts:
-            _named(action.origin, action.objective.check, subjects)
+            _named(action.origin, action.objective.check, subjects, grid)
         if action.last is None:
             usual = preset.refine_sigma
             if isinstance(action.intervention, Distribution):

@@ -35,7 +35,8 @@ class Loss:
 
     summary: what a person gains by it, in one line. bounds: no value lies outside. needs: which maps beyond the
     subjects' own ("fine", "self_rows": see AttentionMaps). refuse: raises ValueError for subjects that it can do
-    nothing with; given the subjects and the term's settings. explains: what each setting does, for people.
+    nothing with; given the subjects, the maps' grid (h, w) and the term's settings. explains: what each setting
+    does, for people.
     """
 
     function: Callable[..., Tensor]
@@ -196,8 +197,8 @@ class Objective:
             if term.while_below is not None and term.while_below[0] not in names:
                 raise ValueError(f"loss '{term.loss}' waits for '{term.while_below[0]}', which is not in the sum")
 
-    def check(self, subjects: Subjects) -> None:
-        """Raise ValueError if no term is defined for these subjects."""
+    def check(self, subjects: Subjects, grid: tuple[int, int]) -> None:
+        """Raise ValueError if no term is defined for these subjects, or one refuses them. grid: (h, w) of the maps."""
         count = len(subjects.items)
         usable = self._usable(count)
         if not any(term.weight for term in usable):
@@ -209,7 +210,7 @@ class Objective:
             )
         for term in usable:
             if (refuse := LOSSES[term.loss].refuse) is not None:
-                refuse(subjects, **dict(term.settings))
+                refuse(subjects, grid, **dict(term.settings))
 
     def _usable(self, count: int) -> list[Term]:
         return [term for term in self.terms if LOSSES[term.loss].least_subjects <= count]

@@ -14,6 +14,7 @@ to the even cell, so that a box as large as a cell always has one.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
@@ -27,7 +28,7 @@ _EDGE = 1  # L in the released configuration
 
 def box_inner(maps: SubjectMaps, subjects: Subjects) -> Tensor:
     """[B] in [0, 1]: what the subject that its box holds least is short of."""
-    per_subject = [_inner(one, *_cells(s, one)) for s, one in _each(maps, subjects)]
+    per_subject = [_inner(one, *_cells(s, one.shape[1:])) for s, one in _each(maps, subjects)]
     return torch.stack(per_subject, 1).amax(1)
 
 
@@ -35,14 +36,14 @@ def boxdiff(maps: SubjectMaps, subjects: Subjects) -> Tensor:
     """[B], 0 or more: all three terms, summed over the subjects."""
     per_subject = []
     for subject, one in _each(maps, subjects):
-        columns, rows = _cells(subject, one)
+        columns, rows = _cells(subject, one.shape[1:])
         corner = _edges(one.amax(1), columns) + _edges(one.amax(2), rows)
         per_subject.append(_inner(one, columns, rows) + _outer(one, columns, rows) + corner)
     return torch.stack(per_subject, 1).sum(1)
 
 
-def boxes_refuse(subjects: Subjects) -> None:
-    """Raise ValueError for subjects without a box, and for boxes that hold nothing of the picture."""
+def boxes_refuse(subjects: Subjects, grid: tuple[int, int]) -> None:
+    """Raise ValueError for subjects without a box, and for boxes that hold no cell of maps of `grid`, (h, w), cells."""
     without = [subject.label for subject in subjects.items if subject.box is None]
     if without:
         raise ValueError(
@@ -56,6 +57,7 @@ def boxes_refuse(subjects: Subjects) -> None:
                 f"the box of '{subject.label}' goes from ({x0:g}, {y0:g}) to ({x1:g}, {y1:g}) in fractions of the"
                 " picture; it must have a size and lie between 0 and 1"
             )
+        _cells(subject, grid)
 
 
 def _box(subject: Subject) -> tuple[float, float, float, float]:
@@ -68,19 +70,21 @@ def _each(maps: SubjectMaps, subjects: Subjects):
     return zip(subjects.items, maps.maps.unbind(1), strict=True)
 
 
-def _cells(subject: Subject, one: Tensor) -> tuple[slice, slice]:
-    """The columns and rows of a map [B, h, w] that the subject's box covers.
+def _cells(subject: Subject, grid: Sequence[int]) -> tuple[slice, slice]:
+    """The columns and rows of a map of `grid`, (h, w), cells that the subject's box covers.
 
-    Raises ValueError for a box so small that there are none: only here is the map's size known.
+    Raises ValueError where there are none: before sampling for the whole picture's maps, during it for those of an
+    area, which are smaller.
     """
-    h, w = one.shape[1:]
+    h, w = grid
     x0, y0, x1, y1 = _box(subject)
     columns = slice(math.floor(x0 * w + 0.5), math.floor(x1 * w + 0.5))
     rows = slice(math.floor(y0 * h + 0.5), math.floor(y1 * h + 0.5))
     if columns.start == columns.stop or rows.start == rows.stop:
         raise ValueError(
-            f"GSNSubjects: the box of '{subject.label}' covers no cell of the attention map, which has {w} x {h} cells;"
-            f" make it at least 1/{w} of the picture wide and 1/{h} high, or read larger maps with AttentionCapture"
+            f"the losses of boxes cannot use the box of '{subject.label}': it covers no cell of the attention map, which"
+            f" has {w} x {h} cells. In GSNSubjects make it at least 1/{w} of the picture wide and"
+            f" 1/{h} high, or read larger maps with AttentionCapture"
         )
     return columns, rows
 

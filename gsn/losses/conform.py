@@ -45,7 +45,7 @@ def conform(maps: SubjectMaps, subjects: Subjects, temperature: float = 0.5) -> 
     return (losses * positive).sum((1, 2)) / positive.sum()
 
 
-def conform_refuses(subjects: Subjects, temperature: float = 0.5) -> None:
+def conform_refuses(subjects: Subjects, grid: tuple[int, int], temperature: float = 0.5) -> None:
     """Raise ValueError for a temperature that means nothing."""
     if not 0 < temperature < float("inf"):
         raise ValueError(f"loss 'conform' has a temperature of {temperature}; give a finite number above 0")

@@ -44,7 +44,7 @@ def tv_bind(maps: SubjectMaps, subjects: Subjects, coded: bool = True, coefficie
     return torch.stack(values, 1).amax(1)
 
 
-def tv_bind_refuses(subjects: Subjects, coded: bool = True, coefficient: float = 1.0) -> None:
+def tv_bind_refuses(subjects: Subjects, grid: tuple[int, int], coded: bool = True, coefficient: float = 1.0) -> None:
     """Raise ValueError where nothing can be bound, and for a coefficient that would tear apart."""
     if not (math.isfinite(coefficient) and coefficient >= 0):
         raise ValueError(f"loss 'tv_bind' has a coefficient of {coefficient}; give a finite number, 0 or more")

@@ -38,7 +38,7 @@ def self_cross(maps: SubjectMaps, subjects: Subjects, cells: int = 32) -> Tensor
     return torch.stack(pairs).mean(0)
 
 
-def self_cross_refuses(subjects: Subjects, cells: int = 32) -> None:
+def self_cross_refuses(subjects: Subjects, grid: tuple[int, int], cells: int = 32) -> None:
     """Raise ValueError for a number of cells that asks for nothing."""
     if cells < 1:
         raise ValueError(f"loss 'self_cross' has {cells} cells; give 1 or more")

@@ -10,8 +10,8 @@ The maps are the model's attention as it is: no second softmax, no blur. o runs 
 prompt, each for itself. Usually negative, often -3 to -10.
 
 Grimal et al. 2025 leave a leading "a photo of" out of the others (`drop_prefix`). Deviations: the words come from
-`Subjects`, not from a grammatical parse, so that a noun of two words counts as one of several pieces; a prompt
-read by two text encoders gives each subject the mean of both.
+`Subjects`, not from a grammatical parse, so that a noun of two words counts as one of several pieces; where two
+text encoders are read, each subject has the mean of both.
 """
 
 from __future__ import annotations
@@ -29,14 +29,15 @@ _PREFIX = "aphotoof"
 def syngen(maps: SubjectMaps, subjects: Subjects, entities: bool = True, drop_prefix: bool = True) -> Tensor:
     """[B], unbounded. entities: nouns without modifiers count; drop_prefix: a leading "a photo of" does not."""
     total = maps.maps.new_zeros(maps.maps.shape[0])
+    streams = [stream for stream in subjects.streams if stream.name in maps.streams]
     distances = {
         stream.name: _distances(maps.attention.probabilities, stream)
-        for stream in subjects.streams
+        for stream in streams
         if any(stream.name in subject.tokens for subject in subjects.items)
     }
     for subject in subjects.items:
         found = []
-        for stream in subjects.streams:
+        for stream in streams:
             noun, modifiers, others = _rows(stream, subject, drop_prefix)
             if noun and (modifiers or entities):
                 found.append(_subtree(distances[stream.name], noun, modifiers, others))
@@ -45,7 +46,7 @@ def syngen(maps: SubjectMaps, subjects: Subjects, entities: bool = True, drop_pr
     return total
 
 
-def syngen_refuses(subjects: Subjects, entities: bool = True, drop_prefix: bool = True) -> None:
+def syngen_refuses(subjects: Subjects, grid: tuple[int, int], entities: bool = True, drop_prefix: bool = True) -> None:
     """Raise ValueError where there is nothing to bring together and nothing to keep apart."""
     for subject in subjects.items:
         for stream in subjects.streams:

@@ -95,10 +95,27 @@ def test_losses_that_have_nothing_to_work_on_are_refused_before_sampling(comfy):
     refused(comfy, demo("tv_bind", text="a cat and a carrot"), "KSampler", "SingleStepIterRef: ", "choose tv")
 
 
-def test_a_box_below_the_maps_cells_is_refused_by_the_subjects_name(comfy):
-    tiny = [CAT_AND_CARROT[0], {"x": 70, "y": 40, "width": 1, "height": 60}]
-    wanted = "GSNSubjects: the box of 'carrot' covers no cell"
-    refused(comfy, demo("box_inner", tiny), "KSampler", wanted, "16 x 16 cells")
+def test_a_box_below_the_maps_cells_is_refused_before_the_first_model_call(comfy):
+    """13 x 19 latents of a model that halves them twice: 4 x 5 cells, and the box is a fifth of one wide."""
+    boxes = [CAT_AND_CARROT[0], {"x": 70, "y": 40, "width": 5, "height": 60}]
+    for loss in ("box_inner", "boxdiff"):
+        nodes = demo(loss, boxes, text="a photo of a cat and a carrot")
+        nodes["1"] = {"class_type": "ToyModel", "inputs": {"family": "sd15", "seed": 0}}
+        nodes["4"]["inputs"].update(width=152, height=104)
+        result = comfy.run(nodes, ["out"])
+        assert not result.ok and not result.progress
+        for words in ("SingleStepIterRef: ", loss, "box of 'carrot'", "5 x 4 cells", "In GSNSubjects", "1/5"):
+            assert words in result.error, result.error
+
+
+def test_a_box_below_the_cells_of_an_areas_maps_is_refused_when_they_are_known(comfy):
+    boxes = [CAT_AND_CARROT[0], {"x": 58, "y": 40, "width": 12, "height": 60}]  # a column of 16, none of 8
+    nodes = demo("boxdiff", boxes)
+    assert comfy.run(nodes, ["out"]).ok
+    area = {"conditioning": ["2", 0], "width": 64, "height": 64, "x": 0, "y": 0, "strength": 1.0}
+    nodes["a"] = {"class_type": "ConditioningSetArea", "inputs": area}
+    nodes["out"]["inputs"]["positive"] = ["a", 0]
+    refused(comfy, nodes, "KSampler", "box of 'carrot'", "8 x 8 cells", "In GSNSubjects")
 
 
 def test_a_setting_of_the_node_reaches_the_loss(comfy):

@@ -10,7 +10,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 from golden import attention, subjects
 
 from gsn.losses import LOSSES, PAPER, objective
-from gsn.maps import MapProcessing, smooth, subject_maps
+from gsn.maps import MapProcessing, SubjectMaps, smooth, subject_maps
 
 PADDED, WORDS = MapProcessing(), MapProcessing(columns="words")
 
@@ -55,16 +55,16 @@ def test_one_image_does_not_change_another():
 
 
 def test_maps_that_are_zero_do_not_divide_by_zero():
-    value = objective("iou").evaluate(
-        type(attention())(torch.zeros(1, 4, 4, 77)), subjects([5], [8]), MapProcessing(contrast=1e9)
-    )
-    assert torch.isfinite(value.total).all()
+    zero = torch.zeros(2, 3, 4, 4, requires_grad=True)
+    value = LOSSES["iou"].function(SubjectMaps(zero, attention(2)), subjects([5], [8], [11]))
+    assert value.tolist() == [0.0, 0.0]
+    assert torch.isfinite(torch.autograd.grad(value.sum(), zero)[0]).all()
 
 
 def test_overlap_alone_refuses_one_subject_and_the_paper_does_not():
     with pytest.raises(ValueError, match="at least 2"):
-        objective("iou").check(subjects([5]))
-    PAPER.check(subjects([5]))
+        objective("iou").check(subjects([5]), (16, 16))
+    PAPER.check(subjects([5]), (16, 16))
     assert float(PAPER.evaluate(attention(), subjects([5]), PADDED).total) > 0
 
 

@@ -2,6 +2,7 @@
 
 import math
 import sys
+from dataclasses import replace
 from itertools import product
 from pathlib import Path
 
@@ -17,6 +18,7 @@ from gsn.maps import AttentionMaps, MapProcessing, SubjectMaps, subject_maps
 from gsn.subjects import Subject, Subjects, TextStream
 
 PADDED = MapProcessing()
+GRID = (16, 16)
 CLIP = ("<start>", "a", "photo", "of", "red", "car", "or", "blue", "bow", *["<pad>"] * 68)
 
 
@@ -135,6 +137,26 @@ def test_syngen_again_in_loops(entities, drop_prefix):
     assert found.tolist() == pytest.approx(wanted, abs=1e-5)
 
 
+@pytest.mark.parametrize("stream", ["clip", "t5"])
+def test_syngen_reads_the_text_encoder_that_was_chosen(stream):
+    """As if the prompt had been read by this one alone; the other's attention, changed, changes nothing."""
+    probabilities = random_attention(24).float()
+    both = replace(LONG, items=LONG.items[:1])  # t5 does not spell the other subject
+
+    def found(subjects, probabilities, stream="average"):
+        maps = subject_maps(AttentionMaps(probabilities), subjects, MapProcessing(stream=stream))
+        return loss("syngen", maps, subjects)
+
+    alone = replace(both, streams=tuple(one for one in both.streams if one.name == stream))
+    chosen = found(both, probabilities, stream)
+    assert torch.allclose(chosen, found(alone, probabilities), atol=1e-6)
+    assert not torch.allclose(chosen, found(both, probabilities), atol=1e-3)
+    other = probabilities.clone()
+    (unread,) = (one for one in both.streams if one.name != stream)
+    other[..., unread.offset : unread.offset + unread.length] = 0
+    assert torch.equal(found(both, other, stream), chosen)
+
+
 def test_syngen_drops_only_a_leading_a_photo_of():
     probabilities = random_attention(8)
     maps = AttentionMaps(probabilities)
@@ -163,14 +185,14 @@ def test_syngen_with_attention_that_underflowed_is_finite_and_has_a_finite_gradi
 
 def test_syngen_refuses_prompts_for_which_it_is_0():
     plain = prompt(subject("car", [5]), subject("bow", [8]))
-    objective("syngen").check(plain)
+    objective("syngen").check(plain, GRID)
     with pytest.raises(ValueError, match=r"always be 0.*car, bow.*entities"):
-        objective(Term("syngen", settings=(("entities", False),))).check(plain)
-    objective(Term("syngen", settings=(("entities", False),))).check(prompt(subject("car", [5], [4])))
+        objective(Term("syngen", settings=(("entities", False),))).check(plain, GRID)
+    objective(Term("syngen", settings=(("entities", False),))).check(prompt(subject("car", [5], [4])), GRID)
     alone = prompt(subject("cat", [4]), streams=(("clip", ("<start>", "a", "photo", "of", "cat", "<end>")),))
     with pytest.raises(ValueError, match="always be 0.*no other word"):
-        objective("syngen").check(alone)
-    objective(Term("syngen", settings=(("drop_prefix", False),))).check(alone)
+        objective("syngen").check(alone, GRID)
+    objective(Term("syngen", settings=(("drop_prefix", False),))).check(alone, GRID)
 
 
 # Divide & Bind
@@ -268,10 +290,10 @@ def test_binding_reads_the_attributes_of_the_finer_attention():
 
 def test_binding_without_an_attribute_is_refused_and_so_is_a_coefficient_below_0():
     with pytest.raises(ValueError, match="no subject here has one.*choose tv"):
-        objective("tv_bind").check(prompt(subject("car", [5])))
-    objective("tv_bind").check(THREE)
+        objective("tv_bind").check(prompt(subject("car", [5])), GRID)
+    objective("tv_bind").check(THREE, GRID)
     with pytest.raises(ValueError, match="coefficient of -1"):
-        objective(Term("tv_bind", settings=(("coefficient", -1.0),))).check(THREE)
+        objective(Term("tv_bind", settings=(("coefficient", -1.0),))).check(THREE, GRID)
 
 
 # BoxDiff
@@ -335,14 +357,22 @@ def test_boxes_are_rounded_so_that_one_of_a_cells_size_always_has_a_cell():
 
 def test_boxes_that_cannot_be_filled_are_refused():
     both = objective("box_inner", "boxdiff")
-    both.check(boxed(*BOXES))
+    both.check(boxed(*BOXES), GRID)
     with pytest.raises(ValueError, match="s1 has none; connect boxes to GSNSubjects"):
-        both.check(boxed(BOXES[0], None))
+        both.check(boxed(BOXES[0], None), GRID)
     for box in [(0.5, 0, 0.5, 1), (0, 0.6, 1, 0.5), (-0.1, 0, 1, 1), (0, 0, 1, 1.1), (0, 0, math.nan, 1)]:
         with pytest.raises(ValueError, match="box of 's0'.*between 0 and 1"):
-            both.check(boxed(box))
-    with pytest.raises(ValueError, match="box of 's1' covers no cell.*7 x 5"):
-        loss("boxdiff", random_maps(count=2), boxed(BOXES[0], (0.3, 0.3, 0.35, 0.9)))
+            both.check(boxed(box), GRID)
+
+
+def test_a_box_below_a_cell_is_refused_for_the_grid_that_is_known_and_again_for_the_maps():
+    thin = boxed(BOXES[0], (0.3, 0.3, 0.35, 0.9))  # no column of 7, one of 16
+    for name in ("box_inner", "boxdiff"):
+        objective(name).check(thin, (5, 16))
+        with pytest.raises(ValueError, match="box of 's1'.* no cell.*7 x 5"):
+            objective(name).check(thin, (5, 7))
+        with pytest.raises(ValueError, match="box of 's1'.* no cell.*7 x 5"):
+            loss(name, random_maps(count=2), thin)
 
 
 # All of them

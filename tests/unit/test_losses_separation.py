@@ -24,6 +24,7 @@ PADDED = MapProcessing()
 GOLDEN = subjects([5], [8])
 BOXES = ((0.0, 0.1, 0.5, 1.0), (0.4, 0.0, 1.0, 0.3), (0.5, 0.5, 0.5001, 0.5001))
 PIECES = ("<start>", "a", "red", "cat", "and", "zebra", "fish", "or", "old", "wet", "dog", "<end>")
+GRID = (16, 16)
 PROMPT = Subjects(
     "prompt",
     (
@@ -353,11 +354,11 @@ def test_one_subject(name):
     found, earlier, itself = seen()
     if LOSSES[name].least_subjects == 2:
         with pytest.raises(ValueError, match="at least 2"):
-            objective(name).check(about)
+            objective(name).check(about, GRID)
         value = objective(name, "attend_excite").evaluate(found, about, PADDED).terms
         assert set(value) == {"attend_excite"}
         return
-    objective(name).check(about)
+    objective(name).check(about, GRID)
     past = Earlier(earlier.previous[:, :1], earlier.average[:, :1])
     maps = maps_of(found, past, about)
     assert loss(name, maps, about).tolist() == pytest.approx(slowly(name, maps, itself, about), rel=1e-6)
@@ -455,14 +456,14 @@ def test_self_cross_asks_no_more_cells_than_it_may_and_as_many_as_count():
 )
 def test_settings_that_mean_nothing_are_refused(name, settings, message):
     with pytest.raises(ValueError, match=message):
-        objective(Term(name, settings=tuple(settings.items()))).check(PROMPT)
+        objective(Term(name, settings=tuple(settings.items()))).check(PROMPT, GRID)
 
 
 def test_box_retention_needs_a_box_for_every_subject():
-    objective("box_retention").check(PROMPT)
+    objective("box_retention").check(PROMPT, GRID)
     unboxed = Subjects("prompt", (*PROMPT.items[:2], subject("dog", [10])), PROMPT.streams)
     with pytest.raises(ValueError, match="'box_retention' need a box for every subject, and dog has none"):
-        objective("box_retention").check(unboxed)
+        objective("box_retention").check(unboxed, GRID)
 
 
 def test_over_a_run_the_average_follows_every_look_and_the_step_before_is_the_last_look_there():
