@@ -19,7 +19,7 @@ from ..subjects import Subjects
 from .astar import retention, segregation
 from .attend_excite import attend_excite
 from .box_retention import box_retention
-from .boxdiff import box_inner, boxdiff, boxes_refuse
+from .boxdiff import box_inner, boxdiff, boxes_refuse, cells_refuse
 from .conform import conform, conform_refuses
 from .divide_bind import tv, tv_bind, tv_bind_refuses
 from .focus import focus
@@ -80,11 +80,11 @@ LOSSES: dict[str, Loss] = {
         explains={"coded": _CODED, "coefficient": "Weight of the binding; the paper's runs: 1, later 5, then 10."},
     ),
     "box_inner": Loss(
-        box_inner, "Xie et al. 2023", "every subject is strong in its box", bounds=(0.0, 1.0), refuse=boxes_refuse
+        box_inner, "Xie et al. 2023", "every subject is strong in its box", bounds=(0.0, 1.0), refuse=cells_refuse
     ),
     "boxdiff": Loss(
         boxdiff, "Xie et al. 2023", "every subject fills its box and leaves the rest", bounds=(0.0, math.inf),
-        refuse=boxes_refuse,
+        refuse=cells_refuse,
     ),
     "self_conflict": Loss(
         self_conflict, "Guo et al. 2024", "the subjects' strongest cells do not attend to one place", least_subjects=2,

@@ -42,8 +42,15 @@ def boxdiff(maps: SubjectMaps, subjects: Subjects) -> Tensor:
     return torch.stack(per_subject, 1).sum(1)
 
 
+def cells_refuse(subjects: Subjects, grid: tuple[int, int]) -> None:
+    """Raise ValueError as `boxes_refuse` does, and for boxes that hold no cell of maps of `grid`, (h, w), cells."""
+    boxes_refuse(subjects, grid)
+    for subject in subjects.items:
+        _cells(subject, grid)
+
+
 def boxes_refuse(subjects: Subjects, grid: tuple[int, int]) -> None:
-    """Raise ValueError for subjects without a box, and for boxes that hold no cell of maps of `grid`, (h, w), cells."""
+    """Raise ValueError for subjects without a box, and for boxes that hold nothing of the picture."""
     without = [subject.label for subject in subjects.items if subject.box is None]
     if without:
         raise ValueError(
@@ -57,7 +64,6 @@ def boxes_refuse(subjects: Subjects, grid: tuple[int, int]) -> None:
                 f"the box of '{subject.label}' goes from ({x0:g}, {y0:g}) to ({x1:g}, {y1:g}) in fractions of the"
                 " picture; it must have a size and lie between 0 and 1"
             )
-        _cells(subject, grid)
 
 
 def _box(subject: Subject) -> tuple[float, float, float, float]:
@@ -82,8 +88,8 @@ def _cells(subject: Subject, grid: Sequence[int]) -> tuple[slice, slice]:
     rows = slice(math.floor(y0 * h + 0.5), math.floor(y1 * h + 0.5))
     if columns.start == columns.stop or rows.start == rows.stop:
         raise ValueError(
-            f"the losses of boxes cannot use the box of '{subject.label}': it covers no cell of the attention map, which"
-            f" has {w} x {h} cells. In GSNSubjects make it at least 1/{w} of the picture wide and"
+            f"losses 'box_inner' and 'boxdiff' cannot use the box of '{subject.label}': it covers no cell of the"
+            f" attention map, which has {w} x {h} cells. In GSNSubjects make it at least 1/{w} of the picture wide and"
             f" 1/{h} high, or read larger maps with AttentionCapture"
         )
     return columns, rows
