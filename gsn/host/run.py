@@ -19,13 +19,14 @@ from ..model_presets import MODEL_PRESETS, ModelPreset
 from ..plan import Action, CaptureSpec, GsnError, Plan
 from ..presets import refuse_noise
 from ..steps import Schedule
-from ..subjects import SUBJECTS_KEY, Subjects
+from ..subjects import Subjects
 from ..trace import StepInfo, Trace
 from . import memory
 from .attention_edit import Editing, Range, range_of
 from .capture import choose_layers, finer_layers, grid_of
+from .checks import check_latent, check_stream, entries_of, named, with_their_subjects
 from .differentiable import differentiable, refuse_foreign
-from .families import Family, family_of
+from .families import family_of
 from .forward import EntryForward, OpenedStep, Reading, detached, noise_level, unnoticed
 from .preview import preview_of
 from .split import draws_noise, opened
@@ -90,15 +91,15 @@ def prepare(plan: Plan, sampler: Any, guider: Any, sigmas: Tensor, noise: Tensor
         return None
     origin = actions[0].origin
     for action in actions:
-        _named(action.origin, action.objective.check_terms)
-        _named(action.origin, action.intervention.check, action.objective)
+        named(action.origin, action.objective.check_terms)
+        named(action.origin, action.intervention.check, action.objective)
     model = guider.inner_model
     family = family_of(model, origin)
     preset = MODEL_PRESETS[family.preset_name(model)]
-    for node, *named in plan.presets:
-        _named(node, refuse_noise, *named, preset)
+    for node, *preset_noise in plan.presets:
+        named(node, refuse_noise, *preset_noise, preset)
     asking = [action for action in actions if action.intervention.needs_subjects]
-    entries = _entries(guider.conds, family, asking[0].origin) if asking else []
+    entries = entries_of(guider.conds, family, asking[0].origin) if asking else []
     if asking and not entries:
         trace.notes.append("the prompt names no subjects, so nothing was changed; name them in GSNSubjects")
         log.warning("%s: %s", asking[0].origin, trace.notes[-1])
@@ -108,7 +109,7 @@ def prepare(plan: Plan, sampler: Any, guider: Any, sigmas: Tensor, noise: Tensor
     trace.prompt = " | ".join(dict.fromkeys(subjects.prompt for _, subjects in entries))
     trace.labels = tuple(label for _, subjects in entries for label in subjects.labels)
     spec = plan.capture or CaptureSpec()
-    _check_stream(spec.stream, [subjects for _, subjects in entries])
+    check_stream(spec.stream, [subjects for _, subjects in entries])
     layers = choose_layers(family, model, spec, preset)
     reading_maps = any(action.intervention.reads_maps for action in actions)
     if reading_maps and not callable(getattr(sampler, "sampler_function", None)):
@@ -116,7 +117,7 @@ def prepare(plan: Plan, sampler: Any, guider: Any, sigmas: Tensor, noise: Tensor
             f"{origin}: the sampler object is a {type(sampler).__name__}, which cannot be opened at a step; connect one"
             " from KSamplerSelect or another sampler node that makes a KSAMPLER"
         )
-    _check_latent(origin, model, noise)
+    check_latent(origin, model, noise)
     for action in actions:
         if action.intervention.gradients:
             refuse_foreign(model, action.origin)
@@ -136,7 +137,7 @@ def prepare(plan: Plan, sampler: Any, guider: Any, sigmas: Tensor, noise: Tensor
     processing = preset.processing(spec.columns, spec.stream)
     reading = Reading(family, layers, finer_layers(offered, layers), offered, processing)
     histories = [History() for _ in entries]
-    editing = Editing(family, ranges, _with_their_subjects(guider.conds)) if ranges else None
+    editing = Editing(family, ranges, with_their_subjects(guider.conds)) if ranges else None
     stock = (sampler.sampler_function, getattr(sampler, "extra_options", {}))
     return _Run(
         opening, editing, guider, stock, sigmas, noise, schedule, preset, spec.memory, reading, entries, histories,
@@ -154,89 +155,11 @@ def _ranges(actions: Iterable[Action], resolved: dict[int, list[Action]], schedu
     return tuple(found)
 
 
-def _with_their_subjects(conds: dict) -> list[tuple[dict, Subjects | None]]:
-    """The positive entries that have a text, each with the subjects it carries."""
-    positive = [(entry, entry.get(SUBJECTS_KEY)) for entry in conds.get("positive") or []]
-    return [
-        (entry, subjects if isinstance(subjects, Subjects) else None)
-        for entry, subjects in positive
-        if entry["model_conds"].get("c_crossattn") is not None
-    ]
-
-
-def _entries(conds: dict, family: Family, origin: str) -> list[tuple[dict, Subjects]]:
-    """The positive entries with at least one subject. Raises GsnError where no subjects travel with them."""
-    positive = [(entry, entry.get(SUBJECTS_KEY)) for entry in conds.get("positive") or []]
-    if not any(isinstance(subjects, Subjects) for _, subjects in positive):
-        others = [name for name, entries in conds.items() if name != "positive"
-                  and any(isinstance(e.get(SUBJECTS_KEY), Subjects) for e in entries or [])]  # fmt: skip
-        if others:
-            raise GsnError(
-                f"{origin}: the subjects are in the {others[0]} conditioning only; connect GSNSubjects to the positive"
-                " input (a plain CLIPTextEncode is right for the negative)"
-            )
-        raise GsnError(
-            f"{origin}: the positive conditioning carries no subjects; it was made by another encode node. Replace the"
-            " positive CLIPTextEncode by GSNSubjects (same CLIP, same text) and connect its CONDITIONING"
-        )
-    widths = sorted({text.cond.shape[-1] for entry, _ in positive if (text := entry["model_conds"].get("c_crossattn"))})
-    if len(widths) > 1:
-        raise GsnError(
-            f"{origin}: the positive conditioning mixes texts of {' and '.join(map(str, widths))} channels, which come"
-            " from different kinds of text encoder; make all of it with this model's CLIP"
-        )
-    found = [(entry, subjects) for entry, subjects in positive if isinstance(subjects, Subjects) and subjects.items]
-    for entry, subjects in found:
-        text = entry["model_conds"].get("c_crossattn")
-        length = text.cond.shape[1] if text is not None else 0
-        if length != family.given(subjects.text_length):
-            raise GsnError(
-                f"{origin}: the positive conditioning has {length} text tokens, but GSNSubjects located the subjects in"
-                f" {subjects.text_length}; a node between them (ConditioningConcat, another encoder) changed the text."
-                " Put GSNSubjects last, or write the whole prompt in it"
-            )
-    return found
-
-
-def _check_stream(stream: str, texts: list[Subjects]) -> None:
-    """Refuse a text encoder that a prompt was not encoded with, or that cannot spell one of its subjects."""
-    for subjects in texts if stream != "average" else ():
-        offered = ", ".join(one.name for one in subjects.streams)
-        if stream not in [one.name for one in subjects.streams]:
-            raise GsnError(
-                f"AttentionCapture: 'encoder' is {stream!r}, but the positive prompt was encoded with {offered} alone."
-                f" Choose average or {offered}, or load that text encoder with the others"
-            )
-        missing = [subject.label for subject in subjects.items if stream not in subject.tokens]
-        if missing:
-            raise GsnError(
-                f"AttentionCapture: 'encoder' is {stream!r}, in which {missing[0]!r} has no token; the prompt was"
-                f" encoded with {offered}. Choose average, or another word"
-            )
-
-
-def _check_latent(origin: str, model: Any, noise: Tensor) -> None:
-    channels = model.latent_format.latent_channels
-    if noise.shape[1] != channels:
-        raise GsnError(
-            f"{origin}: the latent has {noise.shape[1]} channels, the model works on {channels}; it comes from another"
-            " model's VAE. Use an empty latent of this model, or encode the picture with this model's VAE"
-        )
-
-
 def _schedule(model: Any, sigmas: Tensor) -> Schedule:
     sampling = model.model_sampling
     return Schedule(
         tuple(float(s) for s in sigmas), lambda p: float(sampling.percent_to_sigma(p)), float(sampling.sigma_max)
     )
-
-
-def _named(origin: str, check: Callable, *args: Any) -> Any:
-    """Run a check of the pure rooms; a refusal gets the node's name in front."""
-    try:
-        return check(*args)
-    except ValueError as error:
-        raise GsnError(f"{origin}: {error}") from None
 
 
 def _resolve(
@@ -250,16 +173,16 @@ def _resolve(
         if action.only not in ("", described):
             continue
         for subjects in texts:
-            _named(action.origin, action.objective.check, subjects, grid)
+            named(action.origin, action.objective.check, subjects, grid)
         if action.last is None:
             usual = preset.refine_sigma
             if isinstance(action.intervention, Distribution):
                 usual = preset.distribution_sigma
-            index = _named(action.origin, schedule.find, action.first, usual)
+            index = named(action.origin, schedule.find, action.first, usual)
             indices = () if index is None else (index,)
         else:
-            indices = _named(action.origin, schedule.between, action.first, action.last, preset.guide_sigmas)
-        _named(action.origin, action.check_places, indices)
+            indices = named(action.origin, schedule.between, action.first, action.last, preset.guide_sigmas)
+        named(action.origin, action.check_places, indices)
         if not indices:
             trace.notes.append(
                 f"{action.origin}: its noise level is not part of this run (sigma {schedule.sigmas[0]:.4g} to"

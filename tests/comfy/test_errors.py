@@ -68,15 +68,15 @@ def test_bad_input_is_refused_before_the_first_model_call(comfy, case):
 
 
 def test_an_encoder_that_cannot_spell_a_subject(comfy):
-    run, plan = comfy.pack("gsn.host.run"), comfy.pack("gsn.plan")
+    checks, plan = comfy.pack("gsn.host.checks"), comfy.pack("gsn.plan")
     subjects = comfy.pack("gsn.subjects")
     streams = tuple(subjects.TextStream(name, i, 1, (0,), (), ("x",)) for i, name in enumerate(("clip", "t5")))
     items = (subjects.Subject("cat", {"clip": (0,), "t5": (0,)}), subjects.Subject("naïve", {"clip": (0,)}))
     text = subjects.Subjects("naïve cat", items, streams)
-    run._check_stream("average", [text])
-    run._check_stream("clip", [text])
+    checks.check_stream("average", [text])
+    checks.check_stream("clip", [text])
     with pytest.raises(plan.GsnError, match="AttentionCapture.*'t5'.*naïve.*clip, t5"):
-        run._check_stream("t5", [text])
+        checks.check_stream("t5", [text])
 
 
 @pytest.mark.parametrize("encoder", ["average", "clip"])

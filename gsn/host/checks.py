@@ -1,0 +1,90 @@
+"""What is checked of a run's conditioning and latent before its first model call."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from torch import Tensor
+
+from ..plan import GsnError
+from ..subjects import SUBJECTS_KEY, Subjects
+from .families import Family
+
+
+def named(origin: str, check: Callable, *args: Any) -> Any:
+    """Run a check of the pure rooms; a refusal gets the node's name in front."""
+    try:
+        return check(*args)
+    except ValueError as error:
+        raise GsnError(f"{origin}: {error}") from None
+
+
+def entries_of(conds: dict, family: Family, origin: str) -> list[tuple[dict, Subjects]]:
+    """The positive entries with at least one subject. Raises GsnError where no subjects travel with them."""
+    positive = [(entry, entry.get(SUBJECTS_KEY)) for entry in conds.get("positive") or []]
+    if not any(isinstance(subjects, Subjects) for _, subjects in positive):
+        others = [name for name, entries in conds.items() if name != "positive"
+                  and any(isinstance(e.get(SUBJECTS_KEY), Subjects) for e in entries or [])]  # fmt: skip
+        if others:
+            raise GsnError(
+                f"{origin}: the subjects are in the {others[0]} conditioning only; connect GSNSubjects to the positive"
+                " input (a plain CLIPTextEncode is right for the negative)"
+            )
+        raise GsnError(
+            f"{origin}: the positive conditioning carries no subjects; it was made by another encode node. Replace the"
+            " positive CLIPTextEncode by GSNSubjects (same CLIP, same text) and connect its CONDITIONING"
+        )
+    widths = sorted({text.cond.shape[-1] for entry, _ in positive if (text := entry["model_conds"].get("c_crossattn"))})
+    if len(widths) > 1:
+        raise GsnError(
+            f"{origin}: the positive conditioning mixes texts of {' and '.join(map(str, widths))} channels, which come"
+            " from different kinds of text encoder; make all of it with this model's CLIP"
+        )
+    found = [(entry, subjects) for entry, subjects in positive if isinstance(subjects, Subjects) and subjects.items]
+    for entry, subjects in found:
+        text = entry["model_conds"].get("c_crossattn")
+        length = text.cond.shape[1] if text is not None else 0
+        if length != family.given(subjects.text_length):
+            raise GsnError(
+                f"{origin}: the positive conditioning has {length} text tokens, but GSNSubjects located the subjects in"
+                f" {subjects.text_length}; a node between them (ConditioningConcat, another encoder) changed the text."
+                " Put GSNSubjects last, or write the whole prompt in it"
+            )
+    return found
+
+
+def with_their_subjects(conds: dict) -> list[tuple[dict, Subjects | None]]:
+    """The positive entries that have a text, each with the subjects it carries."""
+    positive = [(entry, entry.get(SUBJECTS_KEY)) for entry in conds.get("positive") or []]
+    return [
+        (entry, subjects if isinstance(subjects, Subjects) else None)
+        for entry, subjects in positive
+        if entry["model_conds"].get("c_crossattn") is not None
+    ]
+
+
+def check_stream(stream: str, texts: list[Subjects]) -> None:
+    """Refuse a text encoder that a prompt was not encoded with, or that cannot spell one of its subjects."""
+    for subjects in texts if stream != "average" else ():
+        offered = ", ".join(one.name for one in subjects.streams)
+        if stream not in [one.name for one in subjects.streams]:
+            raise GsnError(
+                f"AttentionCapture: 'encoder' is {stream!r}, but the positive prompt was encoded with {offered} alone."
+                f" Choose average or {offered}, or load that text encoder with the others"
+            )
+        missing = [subject.label for subject in subjects.items if stream not in subject.tokens]
+        if missing:
+            raise GsnError(
+                f"AttentionCapture: 'encoder' is {stream!r}, in which {missing[0]!r} has no token; the prompt was"
+                f" encoded with {offered}. Choose average, or another word"
+            )
+
+
+def check_latent(origin: str, model: Any, noise: Tensor) -> None:
+    channels = model.latent_format.latent_channels
+    if noise.shape[1] != channels:
+        raise GsnError(
+            f"{origin}: the latent has {noise.shape[1]} channels, the model works on {channels}; it comes from another"
+            " model's VAE. Use an empty latent of this model, or encode the picture with this model's VAE"
+        )
