@@ -50,7 +50,7 @@ def test_the_refinement_lowers_the_loss_at_the_noise_level_of_its_preset(comfy):
     (action,) = {record.action for record in trace.records}
     losses = np.array([record.loss for record in trace.records])
     assert (losses[-1] < 0.8 * losses[0]).all(), action
-    wanted = comfy.pack("gsn.presets").MODEL_PRESETS["demo"].refine_sigma
+    wanted = comfy.pack("gsn.model_presets").MODEL_PRESETS["demo"].refine_sigma
     assert trace.records[0].step.sigma == pytest.approx(wanted, rel=0.3)  # 20 steps: the nearest of a coarse schedule
 
 
@@ -66,7 +66,7 @@ def test_finite_differences_confirm_the_gradient_of_the_papers_loss(comfy):
     result = comfy.run(demo(), [("1", 0), ("2", 0)]).check()
     model, ((text, about),) = result["1", 0], result["2", 0]
     subjects = about[comfy.pack("gsn.subjects").SUBJECTS_KEY]
-    presets, family = comfy.pack("gsn.presets"), comfy.pack("gsn.host.families.unet").UNET
+    presets, family = comfy.pack("gsn.model_presets"), comfy.pack("gsn.host.families.unet").UNET
     capture, loss = comfy.pack("gsn.host.capture"), comfy.pack("gsn.losses").PAPER
     preset = presets.MODEL_PRESETS["demo"]
     layers = capture.choose_layers(family, model.model, comfy.pack("gsn.plan").CaptureSpec(), preset)

@@ -8,7 +8,7 @@ def entry_gradient(comfy, model, seed=0):
     """Gradient of a random functional of the truncated call's maps with respect to z."""
     from comfy.ldm.modules.attention import attention_pytorch
 
-    host = comfy.pack("gsn.host.capture"), comfy.pack("gsn.host.families.unet"), comfy.pack("gsn.presets")
+    host = comfy.pack("gsn.host.capture"), comfy.pack("gsn.host.families.unet"), comfy.pack("gsn.model_presets")
     layers = host[0].choose_layers(
         host[1].UNET, model.model, comfy.pack("gsn.plan").CaptureSpec(), host[2].MODEL_PRESETS["sd1"]
     )

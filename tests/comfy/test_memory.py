@@ -45,7 +45,7 @@ def test_low_keeps_less(comfy, monkeypatch, name):
 def test_the_way_follows_what_is_free(comfy, monkeypatch):
     import comfy.model_management as mm
 
-    memory, presets = comfy.pack("gsn.host.memory"), comfy.pack("gsn.presets")
+    memory, presets = comfy.pack("gsn.host.memory"), comfy.pack("gsn.model_presets")
     model, preset, shape = comfy.model("sd15").model, presets.MODEL_PRESETS["sd1"], (4, 4, 64, 64)
     whole, one, lean = (
         1.2 * memory.needed(preset, model, (images, *shape[1:]), recompute)
