@@ -145,7 +145,7 @@ PATCHES = [
     Patch("TomePatchModel", {"ratio": 0.5}, inside=True),
     Patch("FreeU", FREEU, inside=True),
     Patch("FreeU_V2", FREEU, inside=True),
-    Patch("FreeU_V2", FREEU, "sdxl", inside=True),
+    Patch("FreeU_V2", FREEU, "sdxl"),  # acts behind the half that is read of SDXL
     Patch("UNetSelfAttentionMultiply", THIN, inside=True),
     Patch("UNetCrossAttentionMultiply", THIN, inside=True),
     Patch("ModelMergeSimple", {"model2": ["b", 0], "ratio": 0.6}, inside=True, more=OTHER, socket="model1"),
