@@ -2,9 +2,10 @@
 
 from comfy_api.latest import ComfyExtension
 
-from .nodes import capture, demo, guidance, loss, presets, refine, sample, subjects, views
+from .nodes import capture, demo, guidance, loss, noise, presets, probe, refine, sample, search, subjects, views
+from .nodes import without_gradients as without
 
-MODULES = (demo, subjects, capture, loss, refine, guidance, presets, sample, views)
+MODULES = (demo, subjects, capture, loss, refine, guidance, noise, search, without, presets, sample, probe, views)
 
 WEB_DIRECTORY = "./web"
 

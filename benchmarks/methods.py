@@ -23,7 +23,8 @@ from gsn.presets import PRESETS  # noqa: E402
 
 FOUND = Path(__file__).with_suffix(".json")
 PROMPTS, IMAGES, SEED = 3, 4, 200
-NEEDS_BOXES = ("BoxDiff",)
+NEED_BOXES = ("BoxDiff", "SAGA boxes")
+BOXES = [{"x": 8, "y": 24, "width": 52, "height": 80}, {"x": 70, "y": 24, "width": 52, "height": 80}]
 
 
 def graph(prompt: str, seed: int, name: str | None) -> dict:
@@ -34,6 +35,10 @@ def graph(prompt: str, seed: int, name: str | None) -> dict:
         "latent": {"class_type": "EmptyLatentImage", "inputs": {"width": 128, "height": 128, "batch_size": IMAGES}},
     }
     model = ["model", 0]
+    if name in NEED_BOXES:
+        drawn = {"width": 128, "height": 128, "editor_state": {"__value__": BOXES}}  # as the editor sends a list
+        nodes["boxes"] = {"class_type": "CreateBoundingBoxes", "inputs": drawn}
+        nodes["positive"]["inputs"] |= {"boxes": ["boxes", 1], "canvas_width": 128, "canvas_height": 128}
     if name is not None:
         nodes["preset"] = {"class_type": "GSNPreset", "inputs": {"model": model, "preset": name}}
         model = ["preset", 0]

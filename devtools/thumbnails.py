@@ -1,4 +1,4 @@
-"""The templates' pictures, from real runs: ``python -m devtools.thumbnails`` after ``dev.py demo`` has made .venv/.
+"""The templates' pictures, from real runs: ``python -m devtools.thumbnails [NAME...]`` after ``dev.py demo``.
 
 Each template runs on the real server as it is, with seed 0; where it wants a checkpoint of the user's, the demo
 model takes its place. Nothing is picked: a picture shows the first images of that one run.
@@ -7,6 +7,7 @@ model takes its place. Nothing is picked: a picture shows the first images of th
 import io
 import json
 import os
+import sys
 
 from PIL import Image, ImageDraw, ImageFont, ImageOps
 
@@ -22,15 +23,21 @@ LAYOUTS = {
         [("Plain", 0, "plain"), ("Plain", 1, "plain")],
         [("Refined", 0, "refined"), ("Refined", 1, "refined")],
     ],
+    "gsn_four_methods": [
+        [(name, 0, name) for name in row] for row in (("paper", "Attend&Excite"), ("InitNO", "SAGA"))
+    ],
+    "gsn_block_probe": [[("GSN Block Probe", 0, "")]],
     "gsn_your_checkpoint": [[("GSN Heatmaps", 0, "")]],
 }
 
 
-def main():
+def main(names):
     environment = prepare(os.environ.get("GSN_COMFYUI"))
     with Server(environment) as server:
         info = server.get("/object_info")
         for name, layout in LAYOUTS.items():
+            if names and name not in names:
+                continue
             template = ROOT / "workflows" / f"{name}.json"
             prompt = ui_to_api(json.loads(template.read_text()), info)
             on_demo_model(prompt)
@@ -63,9 +70,12 @@ def pictures(server, prompt, outputs):
 
 
 def compose(layout, found):
-    if len(layout) == 1:  # one wide sheet of maps: its last subject goes below the others
+    if len(layout) == len(layout[0]) == 1:  # one sheet
         ((title, number, _),) = layout[0]
         wide = found[title][number].convert("RGB")
+        if title != "GSN Heatmaps":
+            return ImageOps.pad(wide, (2 * SIDE, 2 * SIDE), Image.Resampling.LANCZOS, wide.getpixel((0, 0)))
+        # a sheet of maps is very wide: its last subject goes below the others
         cut = wide.width * 3 // 5
         paper = Image.new("RGB", (cut, 2 * wide.height), wide.getpixel((0, 0)))
         paper.paste(wide.crop((0, 0, cut, wide.height)))
@@ -82,4 +92,4 @@ def compose(layout, found):
 
 
 if __name__ == "__main__":
-    main()
+    main(sys.argv[1:])

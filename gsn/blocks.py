@@ -29,6 +29,14 @@ class BlockRange:
         return range(self.first, (self.first if self.last is None else self.last) + 1)
 
 
+_SHORT = {"input": "in", "middle": "mid", "output": "out", "block": ""}
+
+
+def block_name(part: str, number: int) -> str:
+    """One block in the language of `parse_blocks`: in7, double3, 12."""
+    return f"{_SHORT.get(part, part)}{number}"
+
+
 def parse_blocks(text: str) -> tuple[BlockRange, ...] | None:
     """`auto` (or nothing) gives None: the family's own choice. Raises ValueError on anything unreadable."""
     if text.strip().lower() in ("", "auto"):

@@ -6,7 +6,7 @@ Source: Chefer et al. 2023 (Attend-and-Excite), section 3 and released constants
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 import torch
@@ -26,11 +26,14 @@ class AttentionMaps:
     a loss needs "fine".
     self_rows: cells [B, R] (y w + x, integers) -> [B, R, h, w] float32, what each of these cells attends to in
     the picture, summing to 1; there when a loss needs "self_rows". Only the rows asked for are computed.
+    blocks: (part, number) of every block that meets the text -> the same as `probabilities`, of that block alone and
+    on its own grid; there when "blocks" are needed.
     """
 
     probabilities: Tensor
     fine: Tensor | None = None
     self_rows: Callable[[Tensor], Tensor] | None = None
+    blocks: Mapping[tuple[str, int], Tensor] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -51,8 +54,8 @@ class SubjectMaps:
 
     maps: [B, S, h, w] float32 in [0, 1]: one processed map per subject.
     attention: what they were made from.
-    attributes: per subject, one processed map [B, h, w] of all its attributes' words together, from `fine`
-    attention; None for a subject without attributes, and for all where no loss needs "fine".
+    attributes: per subject, one processed map [B, h, w] of all its attributes' words together, from `fine` attention
+    where a loss needs it, else from what the subjects' maps are made from; None for a subject without attributes.
     streams: names of the text streams that were read, as the processing chose them, for losses that look at words
     by themselves.
     """
@@ -100,14 +103,13 @@ def subject_maps(
             raise ValueError(f"subject '{subject.label}' has no token in stream '{processing.stream}'")
         per_subject.append(found)
     maps = smooth(torch.stack(per_subject, 1), processing.blur)
-    attributes: tuple[Tensor | None, ...] = (None,) * len(subjects.items)
     if attention.fine is not None:
-        attributes = _attribute_maps(attention.fine, subjects, processing)
+        stretched = _stretched_streams(attention.fine, subjects, processing)
+    attributes = _attribute_maps(stretched, subjects, processing)
     return SubjectMaps(maps, attention, attributes, earlier or Earlier(), tuple(stretched))
 
 
-def _attribute_maps(fine: Tensor, subjects: Subjects, processing: MapProcessing) -> tuple[Tensor | None, ...]:
-    stretched = _stretched_streams(fine, subjects, processing)
+def _attribute_maps(stretched: dict, subjects: Subjects, processing: MapProcessing) -> tuple[Tensor | None, ...]:
     result: list[Tensor | None] = []
     for subject in subjects.items:
         found = [one for one in (_map_of(a, stretched) for a in subject.attributes) if one is not None]

@@ -6,13 +6,24 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from .blocks import BlockRange
-from .interventions import Distribution, Guide, InitNoise, Intervention, Observe, Refine
+from .interventions import (
+    BlockProbe,
+    Distribution,
+    Guide,
+    InitNoise,
+    Intervention,
+    Observe,
+    Refine,
+    Reweight,
+    Temperature,
+)
 from .losses import PAPER, Objective
 from .steps import Step
 from .trace import TraceHandle
 
-# At one step: look at what came, choose where to begin, refine it, then guide (the methods' own order).
-_ORDER = (Observe, Distribution, InitNoise, Refine, Guide)
+# At one step: look at what came, choose where to begin, refine it, then guide (the methods' own order). Reweighting
+# reads what they made of it, and adds to logits that a temperature has scaled.
+_ORDER = (Observe, BlockProbe, Distribution, InitNoise, Refine, Guide, Temperature, Reweight)
 
 
 class GsnError(ValueError):
@@ -55,6 +66,13 @@ class Action:
                 f"the initial noise is that of the first step, but it was to be optimised at step {max(indices)}, where"
                 " part of it is gone; use step 0, or SingleStepIterRef for a later one"
             )
+
+    @property
+    def needs(self) -> frozenset[str]:
+        """Which maps beyond the subjects' own: see `AttentionMaps`."""
+        if isinstance(self.intervention, BlockProbe):
+            return frozenset({"blocks"})
+        return self.objective.needs
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from .interventions import Distribution, Guide, Intervention, Refine
+from .interventions import Distribution, Guide, InitNoise, Intervention, Refine, Reweight, Temperature
 from .losses import PAPER, Objective, Term, objective
 from .model_presets import ModelPreset
 from .plan import Action, Plan
@@ -107,6 +107,16 @@ def _divide_and_bind() -> tuple[Move, ...]:
     return tuple(moves)
 
 
+_INITNO_LEVELS = (("attend_excite", 0.2), ("self_conflict", 0.3))
+_INITNO_NOISE = Move(
+    InitNoise(stop=_INITNO_LEVELS),
+    objective("attend_excite", Term("self_conflict", while_below=("attend_excite", 0.5)), "clean"),
+    Step(0, "index"),
+    paper_step="0 of 50",
+)
+_INITNO_LATER = objective("attend_excite", "self_conflict", Term("clean", 0.1), Term("alignment", 0.1))
+
+
 def _saga(index: int, momentum: float, **more) -> Move:
     return Move(Distribution(momentum=momentum, **more), PAPER, **_at(index))
 
@@ -145,6 +155,20 @@ PRESETS: dict[str, Preset] = {
         _divide_and_bind(), "ddpm", "Li et al. 2023", f"{_TABLE}; 50 updates at each step as the table says",
         "missing subjects, and with describing words their binding",
     ),
+    "InitNO": Preset(
+        (_INITNO_NOISE,), "ddpm", "Guo et al. 2024", _TABLE, "missing and mixed subjects; every step after is ordinary"
+    ),
+    "InitNO+": Preset(
+        (_INITNO_NOISE, *_until(_INITNO_LATER, 20, {10: dict(_INITNO_LEVELS), 20: dict(_INITNO_LEVELS)}),
+         *_guided(_ATTEND, 0, 24)),
+        "ddpm", "Guo et al. 2024", f"{_TABLE}; the guidance takes attend_excite alone, as the code does",
+        "InitNO where its start is not enough",
+    ),
+    "A-STAR": Preset(
+        _guided(objective("segregation", "retention"), 0, 24), "ddpm", "Agarwal et al. 2023",
+        "no code was released: the losses are the paper's, the mask's threshold and the step size are our choice",
+        "subjects that fade or merge in the course of the run",
+    ),
     "SynGen+": Preset(
         (Move(Refine(), _SYNGEN, **_at(0)), *_guided(_SYNGEN, 0, 24, "constant")), "ddpm", "Grimal et al. 2025",
         "Table 1; the rate (0.01) is lost in the text and taken from the method beside it",
@@ -175,6 +199,10 @@ PRESETS: dict[str, Preset] = {
         (_saga(6, 0.1), *_guided(_SYNGEN, 6, 24, "constant")), "ddpm", "Grimal et al. 2026", _SAGA,
         "as SAGA, and describing words on the right subject",
     ),
+    "SAGA boxes": Preset(
+        (replace(_saga(11, 0.5), objective=objective("box_retention")),), "ddpm", "Grimal et al. 2026", _SAGA,
+        "as SAGA, every subject in a box that you draw",
+    ),
     "SAGA (SD 3)": Preset(
         (Move(Distribution(momentum=0.7, samples=4), PAPER, **_SAGA_SD3),), "flow", "Grimal et al. 2026", _SAGA,
         "SAGA on SD 3",
@@ -187,6 +215,21 @@ PRESETS: dict[str, Preset] = {
         (*_until(objective("box_inner"), 20, {0: {"box_inner": 0.95}, 10: {"box_inner": 0.5}, 20: {"box_inner": 0.2}}),
          *_guided(objective("boxdiff"), 0, 24)),
         "ddpm", "Xie et al. 2023", "the released code", "every subject in a box that you draw",
+    ),
+    "FOCUS": Preset(
+        (Move(Guide(20.0, "constant"), objective("focus"), last=Step()),), "any", "Bill et al. 2025",
+        "the loss is the paper's; the paper shifts the velocity, here the latent is shifted, and the size is a guess",
+        "words of one subject that drift apart, on flow models too",
+    ),
+    "TACA": Preset(
+        (Move(Temperature(), last=Step()),), "any", "Lv et al. 2025",
+        "the idea is the paper's; factor and steps are this project's, untested on real weights",
+        "no gradients: quantised models, no time; models that read text and picture in one attention",
+    ),
+    "DeLeaker": Preset(
+        (Move(Reweight(), last=Step()),), "any", "Ventura et al. 2025",
+        "the idea is the paper's; factors and steps are this project's, untested on real weights",
+        "no gradients: subjects that leak into each other",
     ),
 }  # fmt: skip
 
@@ -236,7 +279,8 @@ def describe(name: str, preset: Preset, model: ModelPreset) -> str:
         beside = f", the paper's step {move.paper_step}" if move.paper_step else ""
         lines.append(f"At {_when(move, model)}{beside}{only}:")
         lines.append(f"  {move.intervention.describe()}")
-        lines.append(f"  it lowers {move.objective.describe()}")
+        if move.intervention.gradients:
+            lines.append(f"  it lowers {move.objective.describe()}")
     return "\n".join(lines)
 
 

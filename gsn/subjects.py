@@ -69,6 +69,19 @@ class Subjects:
     def labels(self) -> tuple[str, ...]:
         return tuple(subject.label for subject in self.items)
 
+    def columns_of(self, subject: Subject) -> tuple[int, ...]:
+        """On the whole text axis: the words of a subject and of its attributes."""
+        return tuple(
+            stream.offset + position
+            for stream in self.streams
+            for one in (subject, *subject.attributes)
+            for position in one.tokens.get(stream.name, ())
+        )
+
+    def word_columns(self) -> tuple[int, ...]:
+        """On the whole text axis: every word piece."""
+        return tuple(stream.offset + position for stream in self.streams for position in stream.words)
+
 
 def token_table(subjects: Subjects, notes: tuple[str, ...] = ()) -> str:
     """A monospace listing of every token column: position, piece, and ● subject or ○ attribute → subject.

@@ -50,6 +50,18 @@ class KeptMaps:
 
 
 @dataclass(frozen=True)
+class BlockSeen:
+    """What one block's maps were like at a step: one number per image, as gsn/block_probe.py defines them."""
+
+    step: StepInfo
+    part: str
+    number: int
+    grid: tuple[int, int]  # (h, w)
+    separation: list[float]  # [B]
+    concentration: list[float]  # [B]
+
+
+@dataclass(frozen=True)
 class Stop:
     """Why the inner loop ended for each image."""
 
@@ -69,6 +81,7 @@ class Trace:
     records: list[Record] = field(default_factory=list)
     kept: list[KeptMaps] = field(default_factory=list)
     stops: list[Stop] = field(default_factory=list)
+    blocks: list[BlockSeen] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)  # everything a person should be told
 
     def to_json(self) -> str:
@@ -81,7 +94,7 @@ class Trace:
         content = {
             "labels": list(self.labels), "prompt": self.prompt, "batch": self.batch,
             "records": [asdict(r) for r in self.records], "stops": [asdict(s) for s in self.stops],
-            "kept": kept, "notes": list(self.notes),
+            "kept": kept, "blocks": [asdict(b) for b in self.blocks], "notes": list(self.notes),
         }  # fmt: skip
         return json.dumps(content, indent=1)
 

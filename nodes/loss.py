@@ -35,7 +35,9 @@ class GSNLoss(io.ComfyNode):
             display_name="GSN Loss",
             category=CATEGORY,
             description="What the attention maps of the subjects should look like. Chain several to add them up.",
-            search_aliases=["attend and excite", "attention loss", "iou"],
+            search_aliases=[
+                "attend and excite", "attention loss", "iou", "initno", "a-star", "focus", "conform", "self-cross",
+            ],  # fmt: skip
             inputs=[
                 io.DynamicCombo.Input(
                     "method",

@@ -68,7 +68,7 @@ class GSNKSampler(io.ComfyNode):
                     default="paper",
                     tooltip="paper: one refinement of the latent at one step. guidance: a nudge at each early step"
                     " (Attend-and-Excite). paper + guidance: both. fast: as paper, with a fifth of the iterations at"
-                    " five times the rate.",
+                    " five times the rate. The others bring their own numbers: see GSNPreset.",
                 ),
                 *step_inputs(),
                 io.Int.Input(

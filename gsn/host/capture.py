@@ -72,11 +72,13 @@ class Collector:
     Ends the model call with `CaptureDone` after the layer `last`, so nothing behind it is computed or kept.
     columns: the positions on the text axis that are wanted, None for all; the others stay zero. fine: layers whose
     attention makes `AttentionMaps.fine`, None where that is not wanted. images: make `AttentionMaps.self_rows`.
+    apart: layers that make `AttentionMaps.blocks`.
     """
 
     def __init__(
         self, layers: tuple[Layer, ...], columns: tuple[int, ...] | None = None,
         fine: tuple[Layer, ...] | None = None, images: bool = False, last: tuple | None = None,
+        apart: tuple[Layer, ...] = (),
     ):  # fmt: skip
         self.wanted = {layer.key for layer in layers}
         self.fine = None if fine is None else {layer.key for layer in fine}
@@ -87,18 +89,25 @@ class Collector:
         self.found: list[Tensor] = []  # each [B, h, w, T], the mean over that layer's heads
         self.found_fine: list[Tensor] = []
         self.found_images: list[ImageAttention] = []
+        self.apart = {layer.key: layer for layer in apart}
+        self.found_apart: dict[tuple[str, int], Tensor] = {}  # the sum over a block's layers
 
     def sink(self, key: tuple, call: TextAttention | ImageAttention) -> None:
         if isinstance(call, ImageAttention):
             if key in self.wanted and not self.closed:
+                _refuse_changed_cells(key, call)
                 self.found_images.append(call)
             return
         # A recomputed block reports again: it must do the same arithmetic, and nothing more.
         fine = self.fine is not None and key in self.fine
-        if key in self.wanted or fine:
+        if key in self.wanted or fine or key in self.apart:
             found = text_probabilities(call, self.columns).unflatten(1, call.grid)
-            if not self.closed:
+            if not self.closed and (key in self.wanted or fine):
                 (self.found_fine if fine else self.found).append(found)
+            if not self.closed and key in self.apart:
+                block = (self.apart[key].part, self.apart[key].number)
+                before = self.found_apart.get(block)
+                self.found_apart[block] = found if before is None else before + found
         if key == self.last and not self.closed:
             self.closed = True
             raise CaptureDone
@@ -118,22 +127,35 @@ class Collector:
             nearest = [_on_grid(one, grid, "nearest") for one in self.found_fine]
             fine = sum(nearest) / len(nearest) if nearest else probabilities
         rows = partial(_self_rows, tuple(self.found_images), tuple(grid)) if self.images else None
-        return AttentionMaps(probabilities, fine, rows)
+        layers = [(layer.part, layer.number) for layer in self.apart.values()]
+        blocks = {block: found / layers.count(block) for block, found in self.found_apart.items()}
+        return AttentionMaps(probabilities, fine, rows, blocks)
+
+
+def _refuse_changed_cells(key: tuple, call: ImageAttention) -> None:
+    cells = call.grid[0] * call.grid[1]
+    if call.q.shape[2] != cells or call.k.shape[2] < call.image.stop:
+        raise GsnError(
+            f"AttentionCapture: another node on this model changed the picture's {cells} cells in block"
+            f" {key[0]}{key[1]}, and this loss reads how they attend to each other; leave that node out, or choose"
+            " blocks that it spares"
+        )
 
 
 def _self_rows(calls: tuple[ImageAttention, ...], grid: tuple[int, int], cells: Tensor) -> Tensor:
-    """AttentionMaps.self_rows: the mean over heads and calls."""
-    total = 0
-    for call in calls:
-        q, k = call.q.float(), call.k.float()
-        index = _on_other_grid(cells, grid, call.grid)
-        rows = q.gather(2, index[:, None, :, None].expand(-1, q.shape[1], -1, q.shape[3]))
-        logits = rows @ k.transpose(-1, -2) * call.scale
-        if call.mask is not None:
-            logits = _masked(logits, call.mask, index)
-        found = logits.softmax(-1)[..., call.image].mean(1).unflatten(-1, call.grid)  # [B, R, h, w]
-        total = total + (found if call.grid == grid else F.interpolate(found, grid, mode="bilinear"))
-    return total / total.sum((-1, -2), keepdim=True)
+    """AttentionMaps.self_rows: the mean over calls of each one's mean over heads, every one summing to 1."""
+    found = [_rows_of(call, _on_other_grid(cells, grid, call.grid)) for call in calls]
+    found = [rows if rows.shape[2:] == grid else F.interpolate(rows, grid, mode="bilinear") for rows in found]
+    return sum(rows / rows.sum((-1, -2), keepdim=True) for rows in found) / len(found)
+
+
+def _rows_of(call: ImageAttention, index: Tensor) -> Tensor:
+    """What the cells `index` [B, R] attend to in the picture, mean over heads: [B, R, h, w]."""
+    q = call.q.gather(2, index[:, None, :, None].expand(-1, call.q.shape[1], -1, call.q.shape[3]))
+    logits = q.float() @ call.k.float().transpose(-1, -2) * call.scale
+    if call.mask is not None:
+        logits = _masked(logits, call.mask, index)
+    return logits.softmax(-1)[..., call.image].mean(1).unflatten(-1, call.grid)
 
 
 def _on_other_grid(cells: Tensor, grid: tuple[int, int], other: tuple[int, int]) -> Tensor:
@@ -143,8 +165,9 @@ def _on_other_grid(cells: Tensor, grid: tuple[int, int], other: tuple[int, int])
 
 def _masked(logits: Tensor, mask: Tensor, index: Tensor) -> Tensor:
     """logits [B, H, R, K] under the rows `index` [B, R] of a mask that broadcasts to [B, H, N, K]."""
-    if mask.shape[-2] > 1:
-        mask = mask.expand(logits.shape[0], *mask.shape[1:])
+    mask = mask[(None,) * (4 - mask.dim())]
+    if mask.shape[2] > 1:
+        mask = mask.expand(logits.shape[0], -1, -1, -1)
         mask = mask.gather(2, index[:, None, :, None].expand(-1, mask.shape[1], -1, mask.shape[3]))
     return logits.masked_fill(~mask, -torch.inf) if mask.dtype == torch.bool else logits + mask
 

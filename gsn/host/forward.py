@@ -25,6 +25,7 @@ from .families import Family, Layer, Position
 
 # Wrappers that keep state from step to step, or a compiled model: an extra call would disturb them.
 _STATEFUL = ("easycache", "lazycache", "torch.compile")
+EDIT_KEY = "gsn_edit"  # our own edits of ordinary calls; maps are read of the model as it is
 
 
 @dataclass(frozen=True)
@@ -80,12 +81,15 @@ class Reading:
 
     def last(self, needs: frozenset[str]) -> tuple:
         """Key of the layer after which a call may end."""
+        if "blocks" in needs:
+            return self.offered[-1].key
         read = self.layers + self.fine if "fine" in needs else self.layers
         return next(layer.key for layer in reversed(self.offered) if layer in read)
 
     def collector(self, subjects: Subjects, needs: frozenset[str]) -> Collector:
         fine = self.fine if "fine" in needs else None
-        return Collector(self.layers, self.columns(subjects), fine, "self_rows" in needs, self.last(needs))
+        apart = self.offered if "blocks" in needs else ()
+        return Collector(self.layers, self.columns(subjects), fine, "self_rows" in needs, self.last(needs), apart)
 
     def columns(self, subjects: Subjects) -> tuple[int, ...] | None:
         """The positions on the text axis that the maps are made of; None where padding competes as well."""
@@ -103,7 +107,7 @@ class EntryForward:
     ):  # fmt: skip
         self.subjects = subjects
         self.history = history
-        self._entry = entry
+        self.entry = entry
         self._reading = reading
         self._needs = needs
         self._position = position
@@ -115,7 +119,7 @@ class EntryForward:
         step.rewind()
         x = step.x[rows] + (latent - self._z0[rows]) / step.scale  # equals the sampler's x bit for bit at z0
         x = step.blended(x, rows)
-        entry = _rows_of_entry(self._entry, rows, step.x.shape[0])
+        entry = _rows_of_entry(self.entry, rows, step.x.shape[0])
         options = plain_options(step.extra_args["model_options"])
         collector = self._reading.collector(self.subjects, self._needs)
         text = self.subjects.text_length
@@ -143,7 +147,7 @@ def plain_options(model_options: dict) -> dict:
     options.pop("context_handler", None)  # context windows: it would be several calls, each of a part
     transformer = options.setdefault("transformer_options", {})
     transformer.pop("optimized_attention_override", None)  # `differentiable` chooses the attention
-    wrappers = {kind: {key: value for key, value in table.items() if key not in _STATEFUL}
+    wrappers = {kind: {key: value for key, value in table.items() if key not in (*_STATEFUL, EDIT_KEY)}
                 for kind, table in transformer.get("wrappers", {}).items()}  # fmt: skip
     transformer["wrappers"] = wrappers
     return options

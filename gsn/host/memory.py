@@ -60,12 +60,13 @@ class EstimateWrapper:
 
     def __init__(self, plan: Plan):
         self.recompute = plan.capture is not None and plan.capture.memory == "low"
+        self.gradients = any(action.intervention.gradients for action in plan.live_actions())
 
     def __call__(self, executor: Any, model: Any, noise_shape: Any, conds: Any, *args: Any, **kwargs: Any) -> Any:
         names = [family.preset_name(model.model) for family in FAMILIES]
         name = next((one for one in names if one is not None), None)
         shape = list(noise_shape)
-        if name is not None:
+        if name is not None and self.gradients:
             wanted = needed(MODEL_PRESETS[name], model.model, shape, self.recompute)
             plain = model.memory_required(shape)
             shape[0] = math.ceil(shape[0] * max(1.0, wanted / max(plain, 1)))

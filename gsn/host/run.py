@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable
-from contextlib import ExitStack
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import ExitStack, contextmanager, nullcontext
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import comfy.model_management as mm
@@ -22,6 +22,7 @@ from ..steps import Schedule
 from ..subjects import SUBJECTS_KEY, Subjects
 from ..trace import StepInfo, Trace
 from . import memory
+from .attention_edit import Editing, Range, range_of
 from .capture import choose_layers, finer_layers, grid_of
 from .differentiable import differentiable, refuse_foreign
 from .families import Family, family_of
@@ -36,17 +37,17 @@ log = logging.getLogger("gsn-nodes")
 
 def with_plan(model: Any, addition: Plan) -> Any:
     """A clone of a MODEL that also does what `addition` says. Nothing is attached when there is nothing to do."""
-    before = plan_of(model)
-    return _carrying(model, (before or Plan()).merged(addition))
+    return carrying(model, (plan_of(model) or Plan()).merged(addition))
 
 
 def with_only(model: Any, plan: Plan) -> Any:
     """A clone of a MODEL that does this and nothing else it was asked to; its own capture settings stay."""
     before = plan_of(model)
-    return _carrying(model, replace(plan, capture=before.capture if before else None))
+    return carrying(model, replace(plan, capture=before.capture if before else None))
 
 
-def _carrying(model: Any, plan: Plan) -> Any:
+def carrying(model: Any, plan: Plan) -> Any:
+    """A clone of a MODEL that does what this plan says and nothing else of ours."""
     clone = model.clone()
     clone.remove_wrappers_with_key(WrappersMP.SAMPLER_SAMPLE, KEY)
     clone.remove_wrappers_with_key(WrappersMP.PREPARE_SAMPLING, KEY)
@@ -77,8 +78,8 @@ class SamplerWrapper:
         run = prepare(self.plan, executor.class_obj, guider, sigmas, noise, trace)
         if run is None:
             return executor(*arguments)
-        with opened(executor.class_obj, run.actions, run.edit, run.note):
-            return executor(*arguments)
+        with run.in_place(executor.class_obj):
+            return executor(guider, sigmas, run.attached(extra_args), *arguments[3:])
 
 
 def prepare(plan: Plan, sampler: Any, guider: Any, sigmas: Tensor, noise: Tensor, trace: Trace) -> _Run | None:
@@ -96,39 +97,71 @@ def prepare(plan: Plan, sampler: Any, guider: Any, sigmas: Tensor, noise: Tensor
     preset = MODEL_PRESETS[family.preset_name(model)]
     for node, *named in plan.presets:
         _named(node, refuse_noise, *named, preset)
-    entries = _entries(guider.conds, family, origin)
-    if not entries:
+    asking = [action for action in actions if action.intervention.needs_subjects]
+    entries = _entries(guider.conds, family, asking[0].origin) if asking else []
+    if asking and not entries:
         trace.notes.append("the prompt names no subjects, so nothing was changed; name them in GSNSubjects")
-        log.warning("%s: %s", origin, trace.notes[-1])
-        return None
+        log.warning("%s: %s", asking[0].origin, trace.notes[-1])
+        actions = tuple(action for action in actions if action not in asking)
+        if not actions:
+            return None
     trace.prompt = " | ".join(dict.fromkeys(subjects.prompt for _, subjects in entries))
     trace.labels = tuple(label for _, subjects in entries for label in subjects.labels)
     spec = plan.capture or CaptureSpec()
     _check_stream(spec.stream, [subjects for _, subjects in entries])
     layers = choose_layers(family, model, spec, preset)
-    if not callable(getattr(sampler, "sampler_function", None)):
+    reading_maps = any(action.intervention.reads_maps for action in actions)
+    if reading_maps and not callable(getattr(sampler, "sampler_function", None)):
         raise GsnError(
             f"{origin}: the sampler object is a {type(sampler).__name__}, which cannot be opened at a step; connect one"
             " from KSamplerSelect or another sampler node that makes a KSAMPLER"
         )
     _check_latent(origin, model, noise)
-    refuse_foreign(model, origin)
+    for action in actions:
+        if action.intervention.gradients:
+            refuse_foreign(model, action.origin)
     schedule = _schedule(model, sigmas)
     grid = grid_of(layers, noise.shape)
     resolved = _resolve(actions, schedule, preset, [s for _, s in entries], grid, trace)
-    if not resolved:
+    mapped = {i: [a for a in acting if a.intervention.reads_maps] for i, acting in resolved.items()}
+    opening = {i: acting for i, acting in mapped.items() if acting}
+    ranges = _ranges(actions, resolved, schedule)
+    if not opening and not ranges:
         return None
-    if getattr(guider.model_options.get("context_handler"), "dim", 0) != 0:  # 0 is the batch: images apart
+    windows = getattr(guider.model_options.get("context_handler"), "dim", 0)  # 0 is the batch: images apart
+    if reading_maps and windows != 0:
         trace.notes.append(f"{origin}: read the whole picture at once; context windows apply to ordinary steps only")
         log.warning(trace.notes[-1])
     offered = family.layers(model)
     processing = preset.processing(spec.columns, spec.stream)
     reading = Reading(family, layers, finer_layers(offered, layers), offered, processing)
     histories = [History() for _ in entries]
+    editing = Editing(family, ranges, _with_their_subjects(guider.conds)) if ranges else None
     stock = (sampler.sampler_function, getattr(sampler, "extra_options", {}))
     return _Run(
-        resolved, guider, stock, sigmas, noise, schedule, preset, spec.memory, reading, entries, histories, trace
+        opening, editing, guider, stock, sigmas, noise, schedule, preset, spec.memory, reading, entries, histories,
+        trace,
     )  # fmt: skip
+
+
+def _ranges(actions: Iterable[Action], resolved: dict[int, list[Action]], schedule: Schedule) -> tuple[Range, ...]:
+    """Where the actions that edit attention do it."""
+    found = []
+    for action in actions:
+        steps = tuple(sorted(index for index, acting in resolved.items() if action in acting))
+        if action.intervention.edits and steps:
+            found.append(range_of(action, steps, schedule))
+    return tuple(found)
+
+
+def _with_their_subjects(conds: dict) -> list[tuple[dict, Subjects | None]]:
+    """The positive entries that have a text, each with the subjects it carries."""
+    positive = [(entry, entry.get(SUBJECTS_KEY)) for entry in conds.get("positive") or []]
+    return [
+        (entry, subjects if isinstance(subjects, Subjects) else None)
+        for entry, subjects in positive
+        if entry["model_conds"].get("c_crossattn") is not None
+    ]
 
 
 def _entries(conds: dict, family: Family, origin: str) -> list[tuple[dict, Subjects]]:
@@ -240,7 +273,8 @@ def _resolve(
 
 @dataclass
 class _Run:
-    actions: dict[int, list[Action]]
+    actions: dict[int, list[Action]]  # those that open a step
+    editing: Editing | None
     guider: Any
     stock: tuple[Callable, dict]  # the sampler's own function and options
     sigmas: Tensor
@@ -252,10 +286,23 @@ class _Run:
     entries: list[tuple[dict, Subjects]]
     histories: list[History]  # of each entry
     trace: Trace
+    claims: list[tuple[Any, Tensor]] = field(default_factory=list)  # an entry's forward, its subjects' cells
 
     def note(self, text: str) -> None:
         self.trace.notes.append(text)
         log.warning(text)
+
+    @contextmanager
+    def in_place(self, sampler: Any) -> Iterator[None]:
+        """While inside, the sampler calls `edit` at the steps to be opened; afterwards all is as before."""
+        with opened(sampler, self.actions, self.edit, self.note) if self.actions else nullcontext():
+            yield
+        if self.editing is not None:
+            self.editing.report(self.trace)
+
+    def attached(self, extra_args: dict) -> dict:
+        """The sampler's arguments, with the edits of attention in them."""
+        return extra_args if self.editing is None else self.editing.attached(extra_args)
 
     def edit(self, x: Tensor, index: int, model_k: Any, extra_args: dict, denoised: Tensor | None) -> None:
         """Carry out the actions of step `index` on the sampler's state x, in place."""
@@ -274,6 +321,7 @@ class _Run:
                     raise
             else:
                 x.add_(delta.to(x.dtype))
+                self._pass_claims_on(action)
                 continue
             # outside the except block, so that the traceback does not hold the graph
             memory.release()
@@ -286,15 +334,18 @@ class _Run:
         def progress(done: int, maps: Tensor | None) -> None:
             bar.update_absolute(done, preview=preview_of(maps))
 
-        way = memory.way_to_fit(self.memory, self.preset, step.model, step.x.shape, step.x.device)
+        gradients = action.intervention.gradients
+        way = memory.Way(recompute=False, one_by_one=False)
+        if gradients:
+            way = memory.way_to_fit(self.memory, self.preset, step.model, step.x.shape, step.x.device)
         with ExitStack() as stack:
             stack.enter_context(memory.pages(step.x.device, keep=not way.recompute))
             rewind = stack.enter_context(unnoticed(step.extra_args["model_options"], step.x.device))
-            stack.enter_context(differentiable(step.model, action.origin))
-            if step.extra_args["model_options"].get("transformer_options", {}).get("patches"):
+            stack.enter_context(differentiable(step.model, action.origin) if gradients else torch.inference_mode())
+            if gradients and step.extra_args["model_options"].get("transformer_options", {}).get("patches"):
                 # other packs' patches may write into what autograd has kept; it then copies it, at some cost
                 stack.enter_context(torch.autograd.graph.allow_mutation_on_saved_tensors())
-            needs = action.objective.needs
+            needs = action.needs
             last = self.reading.last(needs)
             position = stack.enter_context(walking(self.reading.family.blocks(step.model), last, way.recompute))
 
@@ -314,6 +365,7 @@ class _Run:
                 check=mm.throw_exception_if_processing_interrupted,
                 out_of_memory=memory.is_out_of_memory,
                 release=release,
+                claim=lambda forward, owners: self.claims.append((forward, owners)),
                 one_by_one=way.one_by_one,
                 level=noise_level(step),
                 denoised=None if denoised is None else denoised.detach().clone().float(),
@@ -343,6 +395,12 @@ class _Run:
     def _initial_noise(self, device: Any) -> Tensor | None:
         noise = self.noise.detach().clone().to(device, torch.float32)
         return noise if bool(noise.any()) else None
+
+    def _pass_claims_on(self, action: Action) -> None:
+        """Only now: while it acts, what hangs on the model's options is kept from changing (`unnoticed`)."""
+        claims, self.claims = self.claims, []
+        for forward, owners in claims if self.editing is not None else ():
+            self.editing.claim(action, forward.entry, owners)
 
     def _active(self, sigma: float) -> list[tuple[dict, Subjects, History]]:
         """Entries whose timestep range covers this noise level (ComfyUI's own comparison)."""

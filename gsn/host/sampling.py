@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import comfy.samplers
@@ -10,8 +11,12 @@ from server import PromptServer
 
 import nodes as comfy_nodes
 
-from ..plan import Plan
-from .run import with_plan
+from ..interventions import BlockProbe
+from ..plan import Action, GsnError, Plan
+from ..steps import Step
+from ..subjects import SUBJECTS_KEY, Subjects
+from ..trace import Trace, TraceHandle
+from .run import carrying, plan_of, with_plan
 
 SAMPLERS = comfy.samplers.KSampler.SAMPLERS
 SCHEDULERS = comfy.samplers.KSampler.SCHEDULERS
@@ -19,14 +24,43 @@ SCHEDULERS = comfy.samplers.KSampler.SCHEDULERS
 
 def sample(
     model: Any, seed: int, steps: int, cfg: float, sampler_name: str, scheduler: str, positive: Any, negative: Any,
-    latent: dict, denoise: float, plan: Plan | None = None,
+    latent: dict, denoise: float, plan: Plan | None = None, last_step: int | None = None,
 ) -> dict:  # fmt: skip
-    """A LATENT: exactly what the stock KSampler gives for this model, with the plan added to it."""
+    """A LATENT: exactly what the stock KSampler gives for this model, with the plan added to it.
+
+    last_step: where it ends, unfinished; None = never, as KSampler.
+    """
     if plan is not None:
         model = with_plan(model, plan)
     return comfy_nodes.common_ksampler(
-        model, seed, steps, cfg, sampler_name, scheduler, positive, negative, latent, denoise=denoise
-    )[0]
+        model, seed, steps, cfg, sampler_name, scheduler, positive, negative, latent, denoise=denoise,
+        last_step=last_step,
+    )[0]  # fmt: skip
+
+
+def probe_blocks(
+    model: Any, seed: int, steps: int, cfg: float, sampler_name: str, scheduler: str, positive: Any, negative: Any,
+    latent: dict, denoise: float, at: tuple[Step, ...],
+) -> Trace:  # fmt: skip
+    """What every block's maps are like at some steps of a plain run. Of a model's own plan only the way to read
+    counts. Raises GsnError where a prompt has a single subject."""
+    for _, options in positive:
+        subjects = options.get(SUBJECTS_KEY)
+        if isinstance(subjects, Subjects) and len(subjects.items) == 1:
+            raise GsnError(
+                f"GSNBlockProbe: blocks are judged by how well they tell subjects apart, but the prompt has one"
+                f" ({subjects.labels[0]}); name a second subject in GSNSubjects"
+            )
+    before, handle = plan_of(model), TraceHandle()
+    actions = tuple(Action("GSNBlockProbe", BlockProbe(), step) for step in at)
+    capture = before.capture if before else None
+    capture = capture and replace(capture, blocks=None, ratio=None)
+    carrier = carrying(model, Plan(capture, actions, (handle,)))
+    sample(carrier, seed, steps, cfg, sampler_name, scheduler, positive, negative, latent, denoise)
+    if handle.trace is None or not handle.trace.blocks:
+        reason = "; ".join(handle.trace.notes) if handle.trace else "the run never began"
+        raise GsnError(f"GSNBlockProbe: no block was seen: {reason}")
+    return handle.trace
 
 
 def output_connected(prompt: dict | None, node_id: str, slot: int) -> bool:

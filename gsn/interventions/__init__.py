@@ -6,21 +6,31 @@ papers' VP scale; each forward maps such a latent to `AttentionMaps` that autogr
 
 from typing import Protocol
 
-from torch import Tensor
-
 from ..losses import Objective
+from .block_probe import BlockProbe
 from .context import Context, Forward, History, NoiseLevel
 from .distribution import Distribution
 from .guide import Guide
 from .init_noise import InitNoise
 from .observe import Observe
 from .refine import Refine
+from .reweight import Reweight
+from .temperature import Temperature
 
 
 class Intervention(Protocol):
-    """name: as the trace calls it; evaluations: model calls it announces to the progress bar."""
+    """name: as the trace calls it; evaluations: model calls it announces to the progress bar.
+
+    reads_maps: it has `apply`. edits: it has `edit(subjects, length, owners)`, what to do to the attention of the
+    ordinary model calls at its steps. needs_subjects: it can do nothing without `Subjects`.
+    """
 
     name: str
+    reads_maps: bool
+    edits: bool
+
+    @property
+    def needs_subjects(self) -> bool: ...
 
     @property
     def idle(self) -> bool:
@@ -42,14 +52,13 @@ class Intervention(Protocol):
         """Its parameters in plain words."""
         ...
 
-    def apply(self, latent: Tensor, forwards: tuple[Forward, ...], context: Context) -> Tensor: ...
 
-
-# those that a preset may hold
-INTERVENTIONS: dict[str, type] = {one.name: one for one in (Distribution, InitNoise, Refine, Guide)}
+_PRESET = (Distribution, InitNoise, Refine, Guide, Temperature, Reweight)
+INTERVENTIONS: dict[str, type] = {one.name: one for one in _PRESET}  # those that a preset may hold
 
 __all__ = [
     "INTERVENTIONS",
+    "BlockProbe",
     "Context",
     "Distribution",
     "Forward",
@@ -60,4 +69,6 @@ __all__ = [
     "NoiseLevel",
     "Observe",
     "Refine",
+    "Reweight",
+    "Temperature",
 ]

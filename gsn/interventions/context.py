@@ -117,6 +117,7 @@ class Context:
     because it goes on where another one ended.
     generator: the run's own, for fresh noise; it draws on the CPU and does not disturb the sampler's.
     one_by_one: images are evaluated one at a time.
+    claim(forward, owners): from now on these cells belong to the subjects of this entry, [B, S, h, w] bool.
     out_of_memory(error), release(): the host's test for, and remedy of, exhausted memory. After the first
     such error images are evaluated one at a time; a second one is raised.
     """
@@ -128,6 +129,7 @@ class Context:
     trace: Trace
     progress: Callable[[int, Tensor | None], None] = lambda done, maps: None
     check: Callable[[], None] = lambda: None
+    claim: Callable[[Forward, Tensor], None] = lambda forward, owners: None
     loss_scale: float = 1.0
     level: NoiseLevel = NoiseLevel(0.0, 1.0)
     denoised: Tensor | None = None

@@ -47,6 +47,9 @@ class Distribution:
     rescale: bool = True
 
     name = "distribution"
+    reads_maps = True
+    edits = False
+    needs_subjects = True
 
     @property
     def idle(self) -> bool:

@@ -24,14 +24,11 @@ class Guide:
     schedule: str = "sqrt"
 
     name = "guide"
-
-    @property
-    def evaluations(self) -> int:
-        return 1
-
-    @property
-    def gradients(self) -> int:
-        return 1
+    gradients = 1
+    reads_maps = True
+    edits = False
+    needs_subjects = True
+    evaluations = 1
 
     @property
     def idle(self) -> bool:

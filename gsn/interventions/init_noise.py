@@ -44,6 +44,9 @@ class InitNoise:
     stop: Levels = ()
 
     name = "init_noise"
+    reads_maps = True
+    edits = False
+    needs_subjects = True
 
     @property
     def idle(self) -> bool:

@@ -13,18 +13,12 @@ from .context import Context, Forward
 @dataclass(frozen=True)
 class Observe:
     name = "observe"
-
-    @property
-    def evaluations(self) -> int:
-        return 1
-
-    @property
-    def gradients(self) -> int:
-        return 0
-
-    @property
-    def idle(self) -> bool:
-        return False
+    evaluations = 1
+    idle = False
+    gradients = 0
+    reads_maps = True
+    edits = False
+    needs_subjects = True
 
     def check(self, objective: Objective) -> None:
         """Nothing to get wrong."""

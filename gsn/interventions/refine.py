@@ -42,6 +42,9 @@ class Refine:
     patience: int = 0
 
     name = "refine"
+    reads_maps = True
+    edits = False
+    needs_subjects = True
 
     @property
     def idle(self) -> bool:

@@ -16,10 +16,16 @@ from torch import Tensor
 
 from ..maps import AttentionMaps, Earlier, MapProcessing, subject_maps
 from ..subjects import Subjects
+from .astar import retention, segregation
 from .attend_excite import attend_excite
-from .boxdiff import box_inner, boxdiff, boxes_refuse
+from .box_retention import box_retention
+from .boxdiff import box_inner, boxdiff, boxes_refuse, cells_refuse
+from .conform import conform, conform_refuses
 from .divide_bind import tv, tv_bind, tv_bind_refuses
+from .focus import focus
+from .initno import alignment, clean, self_conflict
 from .iou import iou
+from .self_cross import self_cross, self_cross_refuses
 from .syngen import syngen, syngen_refuses
 
 
@@ -74,11 +80,43 @@ LOSSES: dict[str, Loss] = {
         explains={"coded": _CODED, "coefficient": "Weight of the binding; the paper's runs: 1, later 5, then 10."},
     ),
     "box_inner": Loss(
-        box_inner, "Xie et al. 2023", "every subject is strong in its box", bounds=(0.0, 1.0), refuse=boxes_refuse
+        box_inner, "Xie et al. 2023", "every subject is strong in its box", bounds=(0.0, 1.0), refuse=cells_refuse
     ),
     "boxdiff": Loss(
         boxdiff, "Xie et al. 2023", "every subject fills its box and leaves the rest", bounds=(0.0, math.inf),
+        refuse=cells_refuse,
+    ),
+    "self_conflict": Loss(
+        self_conflict, "Guo et al. 2024", "the subjects' strongest cells do not attend to one place", least_subjects=2,
+        bounds=(0.0, 0.5), needs=frozenset({"self_rows"}),
+    ),
+    "clean": Loss(clean, "Guo et al. 2024", "every subject has one strong spot, not two", bounds=(0.0, math.inf)),
+    "alignment": Loss(
+        alignment, "Guo et al. 2024", "maps stay near their average over the run so far", bounds=(0.0, math.inf)
+    ),
+    "segregation": Loss(
+        segregation, "Agarwal et al. 2023", "iou, as a sum over the pairs", least_subjects=2, bounds=(0.0, math.inf)
+    ),
+    "retention": Loss(
+        retention, "Agarwal et al. 2023", "every subject stays where it was a step ago", bounds=(0.0, math.inf)
+    ),
+    "box_retention": Loss(
+        box_retention, "Grimal et al. 2026", "every subject has a strong spot and lies in its box", bounds=(0.25, 1.0),
         refuse=boxes_refuse,
+    ),
+    "focus": Loss(
+        focus, "Bill et al. 2025", "the words of one subject agree on a place, subjects do not share it",
+        least_subjects=2, bounds=(0.0, 1.0),
+    ),
+    "conform": Loss(
+        conform, "Meral et al. 2024", "a subject looks like itself a step ago and like its describing words, not like"
+        " other subjects", least_subjects=2, bounds=(0.0, math.inf), refuse=conform_refuses,
+        explains={"temperature": "How sharply like and unlike maps are told apart; the paper's is 0.5."},
+    ),
+    "self_cross": Loss(
+        self_cross, "Qiu et al. 2025", "no subject's cells attend to where another subject is", least_subjects=2,
+        bounds=(0.0, 1.0), needs=frozenset({"self_rows"}), refuse=self_cross_refuses,
+        explains={"cells": "Of each subject, how many of its strongest cells are asked where they look."},
     ),
 }  # fmt: skip
 

@@ -43,12 +43,12 @@ def boxdiff(maps: SubjectMaps, subjects: Subjects) -> Tensor:
 
 
 def boxes_refuse(subjects: Subjects, grid: tuple[int, int]) -> None:
-    """Raise ValueError for subjects without a box, and for boxes that hold no cell of maps of `grid`, (h, w), cells."""
+    """Raise ValueError for subjects without a box, and for boxes that hold nothing of the picture."""
     without = [subject.label for subject in subjects.items if subject.box is None]
     if without:
         raise ValueError(
-            f"losses 'box_inner' and 'boxdiff' need a box for every subject, and {', '.join(without)} has none; connect"
-            " boxes to GSNSubjects or choose a loss without them"
+            f"losses 'box_inner', 'boxdiff' and 'box_retention' need a box for every subject, and"
+            f" {', '.join(without)} has none; connect boxes to GSNSubjects or choose a loss without them"
         )
     for subject in subjects.items:
         x0, y0, x1, y1 = _box(subject)
@@ -57,6 +57,12 @@ def boxes_refuse(subjects: Subjects, grid: tuple[int, int]) -> None:
                 f"the box of '{subject.label}' goes from ({x0:g}, {y0:g}) to ({x1:g}, {y1:g}) in fractions of the"
                 " picture; it must have a size and lie between 0 and 1"
             )
+
+
+def cells_refuse(subjects: Subjects, grid: tuple[int, int]) -> None:
+    """The same, and for boxes that hold no cell of a map of `grid`, (h, w), cells."""
+    boxes_refuse(subjects, grid)
+    for subject in subjects.items:
         _cells(subject, grid)
 
 

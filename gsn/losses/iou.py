@@ -21,7 +21,14 @@ _TINY = 1e-12  # below any map that a softmax leaves, so ordinary values are unc
 
 def iou(maps: SubjectMaps, subjects: Subjects) -> Tensor:
     """[B] in [0, 0.5]: mean overlap over pairs of subjects; needs two subjects."""
-    pairs = []
-    for s, r in combinations(maps.maps.flatten(2).unbind(1), 2):
-        pairs.append(torch.minimum(s, r).sum(-1) / (s + r).sum(-1).clamp(min=_TINY))
-    return torch.stack(pairs).mean(0)
+    return overlaps_of_pairs(maps.maps).mean(1)
+
+
+def overlaps_of_pairs(maps: Tensor) -> Tensor:
+    """[B, S, h, w] -> [B, pairs] in [0, 0.5]."""
+    return torch.stack([overlap(s, r) for s, r in combinations(maps.unbind(1), 2)], 1)
+
+
+def overlap(one: Tensor, other: Tensor) -> Tensor:
+    """[..., h, w] and the same -> [...] in [0, 0.5]; 0.5 for equal maps, 0 for maps of zeros."""
+    return torch.minimum(one, other).sum((-1, -2)) / (one + other).sum((-1, -2)).clamp(min=_TINY)

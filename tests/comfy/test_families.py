@@ -4,7 +4,9 @@ Maps against a naive full softmax, gradients against plain autograd on ordinary 
 differences, the loss over ten iterations, off, batches, odd sizes, longer prompts.
 """
 
-from contextlib import ExitStack
+import math
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 from functools import partial
 
 import pytest
@@ -43,7 +45,7 @@ class Probe:
         self.found = None
         host = comfy.pack("gsn.host.run")
 
-        def act(run, action, info, step):
+        def act(run, action, info, step, denoised):
             self.found = look(run, action, step)
             return torch.zeros_like(step.x)
 
@@ -57,20 +59,27 @@ def objective(maps, words=range(1, 9)):
     return (maps * weights).sum() * 100
 
 
-def ours(comfy, run, action, step, recompute=False):
-    """The pack's own call: maps and gradient at the step's latent, and the loss as a function."""
+@contextmanager
+def own_forward(comfy, run, step, needs=frozenset(), recompute=False):
+    """The pack's own call at the step, as (latent, rows) -> AttentionMaps."""
     with ExitStack() as stack:
         stack.enter_context(comfy.pack("gsn.host.differentiable").differentiable(step.model, "test"))
-        blocks, layers = run.reading.family.blocks(step.model), run.reading.layers
-        walk = comfy.pack("gsn.host.walk").walking(blocks, layers[-1].key, recompute)
+        walk = comfy.pack("gsn.host.walk").walking(
+            run.reading.family.blocks(step.model), run.reading.last(needs), recompute
+        )
         position = stack.enter_context(walk)
-        x = step.x.detach().clone()
-        ordinary = comfy.pack("gsn.host.forward").OpenedStep(
-            x, step.sigma.clone(), 1.0, step.model, step.model_k, step.extra_args
+        host = comfy.pack("gsn.host.forward")
+        ordinary = host.OpenedStep(
+            step.x.detach().clone(), step.sigma.clone(), 1.0, step.model, step.model_k, step.extra_args
         )
         entry, subjects = run.entries[0]
-        forward = comfy.pack("gsn.host.forward").EntryForward(entry, subjects, run.reading, position, ordinary)
-        rows = slice(0, x.shape[0])
+        yield host.EntryForward(entry, subjects, run.histories[0], run.reading, needs, position, ordinary)
+
+
+def ours(comfy, run, action, step, recompute=False):
+    """The pack's own call: maps and gradient at the step's latent, and the loss as a function."""
+    with own_forward(comfy, run, step, recompute=recompute) as forward:
+        x, rows = step.x.detach().clone(), slice(0, step.x.shape[0])
         leaf = x.clone().requires_grad_(True)
         maps = forward(leaf, rows).probabilities
         (gradient,) = torch.autograd.grad(objective(maps), leaf)
@@ -80,13 +89,28 @@ def ours(comfy, run, action, step, recompute=False):
         return maps.detach(), gradient, float(ends[0] - ends[1]) / 4e-2
 
 
-def naive(comfy, toy, run, step):
-    """Plain autograd through every layer to the model's end, with the full matrix of probabilities."""
+@dataclass
+class Seen:
+    """One attention call where text meets image: its text columns, and the call in which the image meets itself.
+
+    text, image: [B, N, text] and [B, N, N] of the full softmax, mean over heads; the image's renormalised.
+    """
+
+    text: torch.Tensor
+    image: torch.Tensor
+
+
+@contextmanager
+def plain_pass(comfy, toy, run, step):
+    """Plain autograd through every layer to the model's end, with the full matrix of probabilities.
+
+    Yields the latent, the Seen calls of the layers that are read, and of those with finer maps.
+    """
     import comfy.model_management as mm
     import comfy.samplers as samplers
 
     text, image = sum(s.length for s in run.entries[0][1].streams), None
-    found = []
+    found, before_text = [], []
 
     def watch(function, q, k, v, heads, mask=None, **kwargs):
         if not kwargs.get("skip_reshape"):
@@ -102,13 +126,17 @@ def naive(comfy, toy, run, step):
         else:
             text_key, row = toy.text_at(text)
             joint = n == m and m >= row + image
-        if joint:
+        if joint or (toy.cross is not None and n == m):
             logits = (queries @ keys.transpose(-1, -2)).float() * queries.shape[-1] ** -0.5
             if mask is not None:
                 logits = logits.masked_fill(~mask, -torch.inf) if mask.dtype == torch.bool else logits + mask
             full = logits.softmax(-1).mean(1)
             rows = full if toy.cross is not None else full[:, row : row + image]
-            found.append(rows[..., text_key : text_key + text])
+            if not joint:
+                before_text[:] = [rows]
+            else:
+                itself = before_text[0] if toy.cross is not None else rows[..., row : row + image]
+                found.append(Seen(rows[..., text_key : text_key + text], itself / itself.sum(-1, keepdim=True)))
         return comfy_attention(q, k, v, heads, mask=mask, **kwargs)
 
     from comfy.ldm.modules.attention import attention_pytorch as comfy_attention
@@ -118,9 +146,7 @@ def naive(comfy, toy, run, step):
     if toy.silent is not None:
         changes.set(vars(toy.silent), "optimized_attention", partial(watch, None))
     rope._differentiable_rope(changes)
-    x = step.x.detach().clone()
-    grid = [-(-n // toy.patch) for n in x.shape[-2:]]
-    image = grid[0] * grid[1]
+    image = math.prod(grid_of(toy, step))
     before, mm.in_training = mm.in_training, True
     try:
         with (
@@ -128,20 +154,34 @@ def naive(comfy, toy, run, step):
             torch.enable_grad(),
             torch.autograd.graph.allow_mutation_on_saved_tensors(),
         ):
-            leaf = x.clone().requires_grad_(True)
+            leaf = step.x.detach().clone().requires_grad_(True)
             options = comfy.pack("gsn.host.forward").plain_options(step.extra_args["model_options"])
             options["transformer_options"]["optimized_attention_override"] = watch
-            sigma = step.sigma.clone().expand(x.shape[0])
+            sigma = step.sigma.clone().expand(leaf.shape[0])
             samplers.calc_cond_batch(step.model, [[run.entries[0][0]]], leaf, sigma, options)
             offered = run.reading.family.layers(step.model)
             assert len(found) == toy.calls == len(offered)
-            chosen = [one for one, layer in zip(found, offered, strict=True) if layer in run.reading.layers]
-            maps = (sum(chosen) / len(chosen)).unflatten(1, grid)
-            (gradient,) = torch.autograd.grad(objective(maps), leaf)
-            return maps.detach(), gradient
+            by_layer = list(zip(found, offered, strict=True))
+            yield (
+                leaf,
+                [one for one, layer in by_layer if layer in run.reading.layers],
+                [one for one, layer in by_layer if layer in run.reading.fine],
+            )
     finally:
         changes.undo()
         mm.in_training = before
+
+
+def grid_of(toy, step):
+    return [-(-n // toy.patch) for n in step.x.shape[-2:]]
+
+
+def naive(comfy, toy, run, step):
+    """Maps and gradient by `plain_pass`."""
+    with plain_pass(comfy, toy, run, step) as (leaf, chosen, _):
+        maps = (sum(one.text for one in chosen) / len(chosen)).unflatten(1, grid_of(toy, step))
+        (gradient,) = torch.autograd.grad(objective(maps), leaf)
+        return maps.detach(), gradient
 
 
 @pytest.mark.parametrize("chunks", [1, 2, 3])

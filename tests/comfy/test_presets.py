@@ -6,7 +6,7 @@ import pytest
 import torch
 
 PROMPT = "a photo of a cat and a dog"
-NEED_BOXES = ("BoxDiff",)
+NEED_BOXES = ("BoxDiff", "SAGA boxes")
 BOXES = [{"x": 8, "y": 24, "width": 52, "height": 80}, {"x": 70, "y": 24, "width": 52, "height": 80}]
 
 
@@ -54,6 +54,9 @@ NAMES = (
     "SynGen",
     "Attend&Excite",
     "Divide&Bind",
+    "InitNO",
+    "InitNO+",
+    "A-STAR",
     "SynGen+",
     "Ours",
     "Ours+",
@@ -61,9 +64,13 @@ NAMES = (
     "SAGA",
     "SAGA variance",
     "SAGA+",
+    "SAGA boxes",
     "SAGA (SD 3)",
     "SAGA variance (SD 3)",
     "BoxDiff",
+    "FOCUS",
+    "TACA",
+    "DeLeaker",
 )
 
 

@@ -15,13 +15,16 @@ from gsn.trace import StepInfo, Trace
 
 
 class Quadratic:
-    """Loss 0.5 * |z - target|^2 per image, as objective and forward at once; NaN for `bad` images past `limit`."""
+    """Loss 0.5 * |z - target|^2 per image, as objective and forward at once.
+
+    bad: an image whose loss, or only its gradient, is NaN past `limit`.
+    """
 
     subjects = None
     terms = ()
 
-    def __init__(self, target, bad=None, limit=math.inf):
-        self.target, self.bad, self.limit = target, bad, limit
+    def __init__(self, target, bad=None, limit=math.inf, gradient_only=False):
+        self.target, self.bad, self.limit, self.gradient_only = target, bad, limit, gradient_only
         self.history = History()
 
     def __call__(self, latent, rows):
@@ -31,7 +34,11 @@ class Quadratic:
         z = attention.probabilities
         loss = 0.5 * (z - self.target).square().flatten(1).sum(1)
         broken = (z.flatten(1).amax(1) > self.limit) & (torch.arange(len(z)) == self.bad)
-        loss = loss + torch.where(broken, math.nan, 0.0)
+        if self.gradient_only:
+            flat = torch.where(broken, (0.0 * z).flatten(1).sum(1), 1.0)
+            loss = loss + flat.sqrt()  # the derivative is not finite at 0
+        else:
+            loss = torch.where(broken, math.nan, loss)
         return Evaluation(loss, {"quadratic": loss}, z.abs())
 
 
@@ -114,6 +121,7 @@ def test_success_stops_the_right_image_and_leaves_it_exactly_as_it_was():
     assert torch.equal(better[0], noise[0]) and stop.iterations[0] == 0 and "round 1" in stop.reasons[0]
     assert not torch.equal(better[1], noise[1]) and stop.iterations[1] == 4 and "no round" in stop.reasons[1]
     records = opened.trace.records
+    assert len({r.loss[0] for r in records}) == 1  # it waits where it is
     assert len(records) == 2 * 3 + 4 + 1 and [r.iteration for r in records] == list(range(11))
     assert [k.moment for k in opened.trace.kept] == ["before", "after"]
 
@@ -167,11 +175,13 @@ def test_one_images_noise_does_not_change_anothers_and_a_seed_repeats():
     assert torch.equal(results[0][0], results[2][0]) and torch.equal(results[2][1:], other[1:])
 
 
-def test_noise_that_breaks_the_loss_ends_its_round_at_the_last_finite_latent():
+@pytest.mark.parametrize("gradient_only, iterations, last", [(False, 3, 3), (True, 3, 0), (False, 2, 0)])
+def test_noise_that_breaks_the_loss_ends_its_round_at_the_last_finite_latent(gradient_only, iterations, last):
+    """During a round, or only at the look at the end."""
     noise = torch.zeros(2, 1, 2, 2)
-    model = Quadratic(5.0, bad=1, limit=0.015)
+    model = Quadratic(5.0, 1, 0.015, gradient_only)
     opened = context(model, noise)
-    better = InitNoise(1, 3, 3, 0.01).apply(noise, (model,), opened)
+    better = InitNoise(1, iterations, last, 0.01).apply(noise, (model,), opened)
     assert torch.isfinite(better).all() and 0 < float(better[1].max()) <= 0.015 < float(better[0].max())
     assert "kept its last finite latent" in opened.trace.stops[0].reasons[1]
     assert "finite" not in opened.trace.stops[0].reasons[0]
@@ -336,6 +346,9 @@ def test_a_distribution_that_breaks_goes_back_and_one_that_never_worked_changes_
     drawn = settings.apply(noise, (model,), opened)
     assert 0.2 < float(drawn[1].max()) <= 0.5 and torch.allclose(drawn[0], torch.ones(1), atol=1e-2)
     assert "kept the last finite" in opened.trace.stops[0].reasons[1] and opened.trace.stops[0].iterations[0] == 20
+    opened = context(model, noise, NoiseLevel(1.0, 1e-4), 4, denoised=noise)
+    drawn = Distribution(1, 1, 0.6, shared=False).apply(noise, (model,), opened)  # seen only by the look at the end
+    assert float(drawn[1].max()) == 0 and float(drawn[0].max()) == pytest.approx(0.6, abs=1e-3)
     never = Quadratic(1.0, bad=1, limit=-math.inf)
     for shared in (False, True):
         latent = noise_like(2, 1, 2, 2)

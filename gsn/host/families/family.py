@@ -9,6 +9,8 @@ from typing import Any, Protocol
 
 from torch import Tensor, nn
 
+from ...logits import LogitEdit
+
 
 @dataclass(frozen=True)
 class Layer:
@@ -88,6 +90,20 @@ class ImageAttention:
     mask: Tensor | None = None
 
 
+@dataclass(frozen=True)
+class EditedImages:
+    """The images of one conditioning entry in a model call whose attention is edited.
+
+    rows: of the batch; text: columns of the entry's text axis; at: the edit on a grid of cells; done: to be called
+    for each attention call that was edited.
+    """
+
+    rows: slice
+    text: int
+    at: Callable[[tuple[int, int]], LogitEdit]
+    done: Callable[[], None]
+
+
 Sink = Callable[[tuple, "TextAttention | ImageAttention"], None]  # given a layer's key and its call
 
 
@@ -111,4 +127,12 @@ class Family(Protocol):
 
         text: tokens of the conditioning's text axis. images: the blocks of `layers` also report how the image
         meets itself, with the layer's key and before its text.
+        """
+
+    def edit(
+        self, model: Any, options: dict, images: tuple[EditedImages, ...], position: Position, shape: Any
+    ) -> None:
+        """Make every call of `layers` compute with edited logits, by one model call's own transformer_options.
+
+        shape: of the latent that the call is given. What other packs put in the same place is called in its turn.
         """

@@ -17,7 +17,8 @@ from comfy.patcher_extension import WrappersMP, add_wrapper_with_key
 from torch import Tensor, nn
 
 from ...plan import GsnError
-from .family import Block, ImageAttention, Layer, Position, Sink, TextAttention
+from .edited import Place, edited_attention
+from .family import Block, EditedImages, ImageAttention, Layer, Position, Sink, TextAttention
 
 Where = Callable[[Any, int, int, int, int], "tuple[int, int] | None"]
 
@@ -116,6 +117,16 @@ class Joint:
             WrappersMP.APPLY_MODEL, "gsn_capture", wrapper, model_options.setdefault("transformer_options", {})
         )
 
+    def edit(
+        self, model: Any, options: dict, images: tuple[EditedImages, ...], position: Position, shape: Any
+    ) -> None:
+        patch = self.patch(model.diffusion_model)
+        grid = (-(-shape[-2] // patch), -(-shape[-1] // patch))
+        before = options.get("optimized_attention_override")
+        where = partial(self.where, model.diffusion_model)
+        tokens = [self.given(one.text) + grid[0] * grid[1] if self.counts_references else None for one in images]
+        options["optimized_attention_override"] = _Edit(where, images, tokens, position, grid, self.call, before)
+
 
 @dataclass(frozen=True)
 class _Watch:
@@ -134,13 +145,14 @@ class _Watch:
         image = self.grid[0] * self.grid[1]
         in_block = bool(self.position.key)
         mine = in_block and self.call in (None, self.position.calls)
+        text_alone = mine and self.call is not None  # its keys may be as many as the picture's cells
         self.position.calls += 1
-        if in_block and self.images == "apart" and q.shape[axis] == k.shape[axis] == image:
+        if in_block and self.images == "apart" and not text_alone and q.shape[axis] == k.shape[axis] == image:
             self._report(ImageAttention, q, k, heads, by_heads, slice(0, image), slice(0, image), args, kwargs)
         found = self.where(q.shape[axis], k.shape[axis], self.text, image) if mine else None
         if found is not None:
             text, first = found
-            self._check(k.shape[axis], kwargs.get("transformer_options") or {})
+            _check(k.shape[axis], self.tokens, kwargs.get("transformer_options") or {})
             rows = slice(first, first + image)
             if self.images == "together":
                 self._report(ImageAttention, q, k, heads, by_heads, rows, rows, args, kwargs)
@@ -160,13 +172,60 @@ class _Watch:
         scale = kwargs.get("scale") or q.shape[-1] ** -0.5
         self.sink(self.position.key, kind(q[:, :, rows], k, columns, self.grid, scale, mask))
 
-    def _check(self, keys: int, options: dict) -> None:
-        more = 0 if self.tokens is None else keys - self.tokens - sum(options.get("reference_image_num_tokens", ()))
-        if more:
-            raise GsnError(
-                f"AttentionCapture: another node on this model (a style reference, for example) put {more} tokens"
-                " beside the prompt's, so which column is which word is not known; leave that node out"
-            )
+
+@dataclass(frozen=True)
+class _Edit:
+    """An attention override that edits, and calls the one that was there before.
+
+    tokens: of each of `images`, as `_Watch.tokens`.
+    """
+
+    where: Callable[[int, int, int, int], tuple[int, int] | None]
+    images: tuple[EditedImages, ...]
+    tokens: list[int | None]
+    position: Position
+    grid: tuple[int, int]
+    call: int | None
+    before: Callable | None
+
+    def __call__(self, function: Callable, q: Tensor, k: Tensor, v: Tensor, heads: int, *args: Any, **kwargs: Any):
+        axis = 2 if kwargs.get("skip_reshape", False) else 1
+        mine = bool(self.position.key) and self.call in (None, self.position.calls)
+        self.position.calls += 1
+        places = self._places(q.shape[axis], k.shape[axis], kwargs.get("transformer_options") or {}) if mine else []
+        inner = function if self.before is None else partial(self.before, function)
+        if not places:
+            return inner(q, k, v, heads, *args, **kwargs)
+        own = kwargs.pop("mask", None) if "mask" in kwargs else (args[0] if args else None)
+
+        def attend(keys: Tensor, mask: Tensor | None) -> Tensor:
+            if args:  # the mask is the first
+                return inner(q, keys, v, heads, mask, *args[1:], **kwargs)
+            return inner(q, keys, v, heads, mask=mask, **kwargs)
+
+        out_axis = 2 if kwargs.get("skip_output_reshape", False) else 1
+        return edited_attention(attend, k, own, places, q.shape[axis], axis, out_axis)
+
+    def _places(self, queries: int, keys: int, options: dict) -> list[Place]:
+        image, places = self.grid[0] * self.grid[1], []
+        for one, tokens in zip(self.images, self.tokens, strict=True):
+            found = self.where(queries, keys, one.text, image)
+            if found is not None:
+                _check(keys, tokens, options)
+                text, first = found
+                columns = slice(text, text + one.text)
+                places.append(Place(one.rows, slice(first, first + image), columns, one.at(self.grid)))
+                one.done()
+        return places
+
+
+def _check(keys: int, tokens: int | None, options: dict) -> None:
+    more = 0 if tokens is None else keys - tokens - sum(options.get("reference_image_num_tokens", ()))
+    if more:
+        raise GsnError(
+            f"AttentionCapture: another node on this model (a style reference, for example) put {more} tokens"
+            " beside the prompt's, so which column is which word is not known; leave that node out"
+        )
 
 
 def _rows_of_mask(mask: Tensor | None, rows: slice) -> Tensor | None:

@@ -11,13 +11,14 @@ from typing import Any
 
 import comfy.model_base as known
 import comfy.supported_models as configs
-from comfy.ldm.modules.attention import SpatialTransformer, attention_pytorch
+from comfy.ldm.modules.attention import SpatialTransformer, attention_pytorch, optimized_attention
 from comfy.ldm.modules.diffusionmodules.openaimodel import Downsample, ResBlock, UNetModel, Upsample
 from comfy.patcher_extension import WrappersMP, add_wrapper_with_key
 from torch import Tensor
 
 from ...plan import GsnError
-from .family import Block, ImageAttention, Layer, Position, Sink, TextAttention
+from .edited import Place, edited_attention
+from .family import Block, EditedImages, ImageAttention, Layer, Position, Sink, TextAttention
 
 _PRESETS = ((configs.SDXL, "sdxl"), (configs.SD20, "sd2"), (configs.SD15, "sd1"))  # configuration -> preset
 
@@ -80,6 +81,13 @@ class Unet:
             WrappersMP.APPLY_MODEL, "gsn_capture", wrapper, model_options.setdefault("transformer_options", {})
         )
 
+    def edit(
+        self, model: Any, options: dict, images: tuple[EditedImages, ...], position: Position, shape: Any
+    ) -> None:
+        replacements = dict(options.get("patches_replace", {}))
+        replacements["attn2"] = _EditedBlocks(replacements.get("attn2", {}), images)
+        options["patches_replace"] = replacements
+
 
 def _layers_of(block: Any, part: str, number: int, ratio: float) -> list[Layer]:
     return [
@@ -101,39 +109,78 @@ def _text_call(sink: Sink, text: int, address: tuple, q: Tensor, k: Tensor, grid
 
 
 def _image_call(sink: Sink, address: tuple, q: Tensor, k: Tensor, grid: tuple[int, int], scale: float):
-    cells = grid[0] * grid[1]
-    if q.shape[2] != cells or k.shape[2] < cells:
-        raise GsnError(
-            f"AttentionCapture: another node's attn1 patch changed the picture's {cells} cells in block"
-            f" {address[0]}{address[1]}, and this loss reads how they attend to each other; leave that node out,"
-            " or choose blocks that it spares"
-        )
-    sink(address, ImageAttention(q, k, slice(0, cells), grid, scale))
+    sink(address, ImageAttention(q, k, slice(0, grid[0] * grid[1]), grid, scale))
 
 
-class _EveryBlock(dict):
-    """Stands for a replacement in every block; falls through to what another pack had put there."""
+class _InEveryBlock(dict):
+    """Stands for a replacement in every block; knows what another pack had put there."""
 
-    def __init__(self, inner: dict, report: Callable[[tuple, Tensor, Tensor, tuple[int, int], float], None]):
+    def __init__(self, inner: dict):
         super().__init__(inner)
         self.inner = inner
-        self.report = report
 
     def __contains__(self, key: object) -> bool:
         return True
 
+    def previous(self, key: tuple) -> Callable | None:
+        return self.inner.get(key) or self.inner.get(key[:2])
+
+
+def _grid(extra: dict) -> tuple[int, int]:
+    return (int(extra["activations_shape"][-2]), int(extra["activations_shape"][-1]))
+
+
+class _EveryBlock(_InEveryBlock):
+    """Reports, then does what would have been done."""
+
+    def __init__(self, inner: dict, report: Callable[[tuple, Tensor, Tensor, tuple[int, int], float], None]):
+        super().__init__(inner)
+        self.report = report
+
     def __getitem__(self, key: tuple):
-        previous = self.inner.get(key) or self.inner.get(key[:2])
+        previous = self.previous(key)
 
         def patch(q, k, v, extra):
             address = (*extra["block"], extra["block_index"])
-            grid = (int(extra["activations_shape"][-2]), int(extra["activations_shape"][-1]))
+            grid = _grid(extra)
             heads = extra["n_heads"]
             by_heads = (one.unflatten(-1, (heads, -1)).transpose(1, 2) for one in (q, k))
             self.report(address, *by_heads, grid, (q.shape[-1] // heads) ** -0.5)
             if previous is not None:
                 return previous(q, k, v, extra)
             return attention_pytorch(q, k, v, heads, attn_precision=extra.get("attn_precision"))
+
+        return patch
+
+
+class _EditedBlocks(_InEveryBlock):
+    """Text attention with edited logits. What another pack computes in its place is moved by as much."""
+
+    def __init__(self, inner: dict, images: tuple[EditedImages, ...]):
+        super().__init__(inner)
+        self.images = images
+
+    def __getitem__(self, key: tuple):
+        previous = self.previous(key)
+
+        def patch(q, k, v, extra):
+            heads, precision = extra["n_heads"], extra.get("attn_precision")
+
+            def attend(keys: Tensor, mask: Tensor | None) -> Tensor:
+                return optimized_attention(
+                    q, keys, v, heads, mask=mask, attn_precision=precision, transformer_options=extra
+                )
+
+            grid, cells = _grid(extra), slice(0, q.shape[1])
+            places = []
+            for one in self.images:
+                if cells.stop == grid[0] * grid[1] and k.shape[1] >= one.text:  # not what another pack made of them
+                    places.append(Place(one.rows, cells, slice(0, one.text), one.at(grid)))
+                    one.done()
+            if not places:
+                return attend(k, None) if previous is None else previous(q, k, v, extra)
+            edited = edited_attention(attend, k, None, places, cells.stop, 1, 1)
+            return edited if previous is None else previous(q, k, v, extra) + edited - attend(k, None)
 
         return patch
 

@@ -1,0 +1,45 @@
+"""Look at every block by itself: how well its maps tell the subjects apart at a step (see gsn/block_probe.py)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from ..block_probe import concentration, separation
+from ..losses import Objective
+from ..maps import AttentionMaps, subject_maps
+from ..trace import BlockSeen
+from .context import Context, Forward
+
+
+@dataclass(frozen=True)
+class BlockProbe:
+    name = "block probe"
+    evaluations = 1
+    idle = False
+    gradients = 0
+    reads_maps = True
+    edits = False
+    needs_subjects = True
+
+    def check(self, objective: Objective) -> None:
+        """Nothing to get wrong."""
+
+    def describe(self) -> str:
+        return "look at every block's attention maps; nothing is changed"
+
+    def apply(self, latent: Tensor, forwards: tuple[Forward, ...], context: Context) -> Tensor:
+        """The same latent; the blocks' scores go into the trace."""
+        context.check()
+        for forward in forwards:
+            with torch.no_grad():
+                attention = forward(latent, slice(0, len(latent)))
+            for (part, number), probabilities in attention.blocks.items():
+                maps = subject_maps(AttentionMaps(probabilities), forward.subjects, context.processing).maps
+                apart, dense = separation(maps).tolist(), concentration(maps).tolist()
+                grid = (maps.shape[-2], maps.shape[-1])
+                context.trace.blocks.append(BlockSeen(context.step, part, number, grid, apart, dense))
+        context.progress(1, None)
+        return latent

@@ -1,0 +1,84 @@
+"""GSNBlockProbe: which blocks' attention tells the subjects of a prompt apart, on this very model."""
+
+from __future__ import annotations
+
+from comfy_api.latest import io, ui
+from typing_extensions import override
+
+from ..gsn.block_probe import block_text, ranking, table
+from ..gsn.draw_probe import block_ranking
+from ..gsn.host.sampling import SAMPLERS, SCHEDULERS, probe_blocks
+from ..gsn.plan import GsnError
+from ..gsn.steps import Step, parse_steps
+from .io import CATEGORY
+
+
+class GSNBlockProbe(io.ComfyNode):
+    @classmethod
+    @override
+    def define_schema(cls):
+        return io.Schema(
+            node_id="GSNBlockProbe",
+            display_name="GSN Block Probe",
+            category=CATEGORY,
+            description="Samples once without changing anything, looks at every block's attention by itself, and ranks"
+            " the blocks by how well they tell the subjects of GSNSubjects apart. Its blocks output goes into"
+            " AttentionCapture.",
+            search_aliases=["attention blocks", "layer ranking", "best block", "which layers"],
+            is_output_node=True,
+            inputs=[
+                io.Model.Input("model", tooltip="The model to look at. What our nodes do to it is left out."),
+                io.Int.Input(
+                    "seed", default=0, min=0, max=0xFFFFFFFFFFFFFFFF, control_after_generate=True,
+                    tooltip="The random seed of the noise. Ranks vary with it: look at a batch, or at several.",
+                ),
+                io.Int.Input("steps", default=20, min=1, max=10000, tooltip="Sampling steps."),
+                io.Float.Input(
+                    "cfg", default=7.5, min=0.0, max=100.0, step=0.1, round=0.01,
+                    tooltip="Classifier-free guidance scale.",
+                ),
+                io.Combo.Input(
+                    "sampler_name", options=SAMPLERS, default="euler", tooltip="Any of ComfyUI's samplers."
+                ),
+                io.Combo.Input(
+                    "scheduler", options=SCHEDULERS, default="normal", tooltip="Any of ComfyUI's schedulers."
+                ),
+                io.Conditioning.Input("positive", tooltip="From GSNSubjects, with two subjects or more."),
+                io.Conditioning.Input("negative", tooltip="What to avoid; a plain CLIPTextEncode is right here."),
+                io.Latent.Input("latent_image", tooltip="The latent to start from. A batch gives a steadier ranking."),
+                io.Float.Input("denoise", default=1.0, min=0.0, max=1.0, step=0.01, tooltip="1 = from pure noise."),
+                io.String.Input(
+                    "at_steps",
+                    default="",
+                    tooltip="Steps at which to look, for example: 0, 10, 50%. Empty: where the refinement acts.",
+                ),
+                io.Int.Input(
+                    "keep", default=3, min=1, max=1000, tooltip="How many of the best blocks to name in the output."
+                ),
+            ],
+            outputs=[
+                io.Image.Output(display_name="ranking"),
+                io.String.Output(display_name="blocks", tooltip="The best blocks, for AttentionCapture's blocks."),
+                io.String.Output(display_name="table", tooltip="Every block's numbers. Connect Preview as Text."),
+            ],
+            hidden=[io.Hidden.prompt, io.Hidden.extra_pnginfo],
+        )  # fmt: skip
+
+    @classmethod
+    @override
+    def execute(
+        cls, model, seed, steps, cfg, sampler_name, scheduler, positive, negative, latent_image, denoise, at_steps,
+        keep,
+    ) -> io.NodeOutput:  # fmt: skip
+        try:
+            at = parse_steps(at_steps) or (Step(),)
+        except ValueError as error:
+            raise GsnError(f"GSNBlockProbe: {error}") from None
+        settings = (seed, steps, cfg, sampler_name, scheduler, positive, negative, latent_image, denoise)
+        trace = probe_blocks(model, *settings, at)
+        scores = ranking(trace.blocks)
+        sheet = block_ranking(scores, keep, f"{', '.join(trace.labels)} in: {trace.prompt}")
+        return io.NodeOutput(sheet, block_text(scores[:keep]), table(scores), ui=ui.PreviewImage(sheet, cls=cls))
+
+
+NODES = [GSNBlockProbe]
