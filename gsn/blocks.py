@@ -25,8 +25,8 @@ class BlockRange:
         return part == self.part and self.first <= number and (self.last is None or number <= self.last)
 
     def named(self) -> range:
-        """The block numbers it names; a whole part names its first."""
-        return range(self.first, (self.first if self.last is None else self.last) + 1)
+        """The block numbers it names; a whole part names none."""
+        return range(0) if self.last is None else range(self.first, self.last + 1)
 
 
 _SHORT = {"input": "in", "middle": "mid", "output": "out", "block": ""}

@@ -29,11 +29,11 @@ def choose_layers(family: Family, model: Any, spec: CaptureSpec, preset: ModelPr
     chosen = list(offered)
     if spec.blocks is not None:
         for wanted in spec.blocks:
-            missing = [n for n in wanted.named()
-                       if not any(layer.part == wanted.part and layer.number == n for layer in offered)]  # fmt: skip
+            there = [layer.number for layer in offered if layer.part == wanted.part]
+            missing = [f" block {n}" for n in wanted.named() if n not in there] if there else [" blocks"]
             if missing:
                 raise GsnError(
-                    f"AttentionCapture: the model has no text attention in {wanted.part} block {missing[0]};"
+                    f"AttentionCapture: the model has no text attention in {wanted.part}{missing[0]};"
                     f" it has {_offer(offered)}"
                 )
     if blocks is not None:

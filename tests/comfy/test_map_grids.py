@@ -29,7 +29,7 @@ def test_of_every_family(comfy, monkeypatch, name):
     assert said == given
 
 
-LEVELS = [("in1-8, mid", "auto"), ("mid", "auto"), ("auto", "1"), ("auto", "1/2")]
+LEVELS = [("in4-5, mid", "auto"), ("mid", "auto"), ("auto", "1"), ("auto", "1/2")]
 
 
 @pytest.mark.parametrize("blocks, resolution", LEVELS)

@@ -373,6 +373,7 @@ def test_a_box_below_a_cell_is_refused_for_the_grid_that_is_known_and_again_for_
             objective(name).check(thin, (5, 7))
         with pytest.raises(ValueError, match="box of 's1'.* no cell.*7 x 5"):
             loss(name, random_maps(count=2), thin)
+    objective("box_retention").check(thin, (5, 7))  # its boxes end in a cell, so each has one
 
 
 # All of them
