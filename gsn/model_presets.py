@@ -48,7 +48,8 @@ MODEL_PRESETS: dict[str, ModelPreset] = {
     "sd2": ModelPreset(5.633, _SD1_SIGMAS, 1 / 4, "words", "paper's SD 1.4 step; untested on real SD 2 weights"),
     # The deepest level of SDXL's encoder half alone, at half the cost: on the demo model that half does as well as all.
     "sdxl": ModelPreset(
-        5.633, _SD1_SIGMAS, 1 / 4, "words", "paper's SD 1.4 step; step and blocks untested on real SDXL weights", "in"
+        5.633, _SD1_SIGMAS, 1 / 4, "words", "paper's SD 1.4 step; step and blocks untested on real SDXL weights", "in",
+        (75.0, 27.0),
     ),
     "sd3": ModelPreset(0.9741, _FLOW_SIGMAS, None, "words", "paper, SD 3 medium", **_FLOW),
     "flux": ModelPreset(0.9741, _FLOW_SIGMAS, None, "words", _FLOW_SOURCE, "double", **_FLOW),
