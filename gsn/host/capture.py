@@ -30,7 +30,7 @@ def choose_layers(family: Family, model: Any, spec: CaptureSpec, preset: ModelPr
     if spec.blocks is not None:
         for wanted in spec.blocks:
             there = [layer.number for layer in offered if layer.part == wanted.part]
-            missing = [f" block {n}" for n in wanted.named() if n not in there] if there else [" blocks"]
+            missing = [f" block {n}" for n in wanted.named() if n not in there] or ([] if there else [" blocks"])
             if missing:
                 raise GsnError(
                     f"AttentionCapture: the model has no text attention in {wanted.part}{missing[0]};"

@@ -170,6 +170,7 @@ def mixed_encoders():
 # make, the words that the message must hold: the node, what was given, what this model offers
 OTHER_MODELS = {
     "transformer blocks on a UNet": (lambda: graph([capture(blocks="12-17"), refine()]), ["12", "input1", "output11"]),
+    "a part that SD3 lacks": (lambda: graph([capture(blocks="single"), refine()], family="sd3"), ["single blocks"]),
     "double block on SD3": (lambda: graph([capture(blocks="double0"), refine()], family="sd3"), ["double", "block0"]),
     "out9 on SDXL": (lambda: graph([capture(blocks="out9"), refine()], family="sdxl"), ["output block 9", "output5"]),
     "no such size on SDXL": (lambda: graph([capture(resolution="1"), refine()], family="sdxl"), ["1/1", "1/2, 1/4"]),
