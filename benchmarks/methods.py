@@ -22,7 +22,7 @@ from devtools.server import Server  # noqa: E402
 from gsn.presets import PRESETS  # noqa: E402
 
 FOUND = Path(__file__).with_suffix(".json")
-PROMPTS, IMAGES, SEED = 3, 4, 200
+PROMPTS, IMAGES, SEED = 1, 4, 200
 NEED_BOXES = ("BoxDiff", "SAGA boxes")
 BOXES = [{"x": 8, "y": 24, "width": 52, "height": 80}, {"x": 70, "y": 24, "width": 52, "height": 80}]
 

@@ -24,6 +24,7 @@ from torch import Tensor
 
 from ..losses import Objective
 from .context import Context, Forward, Gradient, per_image
+from .schedule import check_rate
 
 MEANS = ("x0_mean", "x0")
 
@@ -76,10 +77,7 @@ class Distribution:
         for name, least in (("iterations", 0), ("samples", 1), ("block", 0)):
             if getattr(self, name) < least:
                 raise ValueError(f"{name} is {getattr(self, name)}; give {least} or more")
-        if not math.isfinite(self.lr) or self.lr < 0:
-            raise ValueError(f"lr is {self.lr}; give a finite number, 0 or more")
-        if not 0 <= self.momentum < 1:
-            raise ValueError(f"momentum is {self.momentum}; give 0 or more, and less than 1")
+        check_rate(self.lr, self.momentum)
         if self.start not in MEANS:
             raise ValueError(f"unknown start '{self.start}'; use one of {', '.join(MEANS)}")
 

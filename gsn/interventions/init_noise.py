@@ -24,6 +24,7 @@ from torch import Tensor
 from ..losses import Objective
 from .context import Context, Forward, Gradient, Levels, per_image
 from .refine import ADAM_EPS, check_levels
+from .schedule import check_rate
 
 KL_LEVEL = 1e-3
 KL_STEPS = 1000  # at most, after each step on the loss
@@ -72,8 +73,7 @@ class InitNoise:
         for name in ("rounds", "iterations", "last_iterations"):
             if getattr(self, name) < 0:
                 raise ValueError(f"{name} is {getattr(self, name)}; give 0 or more")
-        if not math.isfinite(self.lr) or self.lr < 0:
-            raise ValueError(f"lr is {self.lr}; give a finite number, 0 or more")
+        check_rate(self.lr)
         check_levels(self.stop, objective)
 
     def apply(self, latent: Tensor, forwards: tuple[Forward, ...], context: Context) -> Tensor:

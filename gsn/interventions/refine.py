@@ -15,7 +15,7 @@ from torch import Tensor
 
 from ..losses import Objective
 from .context import Context, Forward, Gradient, Levels, per_image
-from .schedule import SCHEDULES, check_schedule, scheduled
+from .schedule import SCHEDULES, check_rate, check_schedule, scheduled
 
 ADAM_EPS = 1e-3
 _WORTH = 0.01  # share of the least loss by which a lower one counts as lower
@@ -63,10 +63,7 @@ class Refine:
         """Raise ValueError for parameters that cannot work."""
         if self.iterations < 0:
             raise ValueError(f"iterations is {self.iterations}; give 0 (off) or more")
-        if not math.isfinite(self.lr) or self.lr < 0:
-            raise ValueError(f"lr is {self.lr}; give a finite number, 0 or more")
-        if not 0 <= self.momentum < 1:
-            raise ValueError(f"momentum is {self.momentum}; give 0 or more, and less than 1")
+        check_rate(self.lr, self.momentum)
         if self.optimiser not in OPTIMISERS:
             raise ValueError(f"unknown optimiser '{self.optimiser}'; use one of {', '.join(OPTIMISERS)}")
         if self.patience < 0:

@@ -19,6 +19,14 @@ def check_schedule(name: str) -> None:
         raise ValueError(f"unknown schedule '{name}'; use one of {', '.join(SCHEDULES)}")
 
 
+def check_rate(lr: float, momentum: float = 0.0) -> None:
+    """Raise ValueError for what no optimiser can take."""
+    if not math.isfinite(lr) or lr < 0:
+        raise ValueError(f"lr is {lr}; give a finite number, 0 or more")
+    if not 0 <= momentum < 1:
+        raise ValueError(f"momentum is {momentum}; give 0 or more, and less than 1")
+
+
 def scheduled(size: float, name: str, context: Context) -> float:
     """The rate at the context's step."""
     if name == "constant":
