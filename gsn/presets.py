@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from .interventions import Distribution, Guide, InitNoise, Intervention, Refine, Reweight, Temperature
+from .interventions.levels import INITNO_LEVELS
 from .losses import PAPER, Objective, Term, objective
 from .model_presets import ModelPreset
 from .plan import Action, Plan
@@ -107,10 +108,10 @@ def _divide_and_bind() -> tuple[Move, ...]:
     return tuple(moves)
 
 
-_INITNO_LEVELS = (("attend_excite", 0.2), ("self_conflict", 0.3))
+INITNO = objective("attend_excite", Term("self_conflict", while_below=("attend_excite", 0.5)), "clean")
 _INITNO_NOISE = Move(
-    InitNoise(stop=_INITNO_LEVELS),
-    objective("attend_excite", Term("self_conflict", while_below=("attend_excite", 0.5)), "clean"),
+    InitNoise(stop=INITNO_LEVELS),
+    INITNO,
     Step(0, "index"),
     paper_step="0 of 50",
 )
@@ -159,7 +160,7 @@ PRESETS: dict[str, Preset] = {
         (_INITNO_NOISE,), "ddpm", "Guo et al. 2024", _TABLE, "missing and mixed subjects; every step after is ordinary"
     ),
     "InitNO+": Preset(
-        (_INITNO_NOISE, *_until(_INITNO_LATER, 20, {10: dict(_INITNO_LEVELS), 20: dict(_INITNO_LEVELS)}),
+        (_INITNO_NOISE, *_until(_INITNO_LATER, 20, {10: dict(INITNO_LEVELS), 20: dict(INITNO_LEVELS)}),
          *_guided(_ATTEND, 0, 24)),
         "ddpm", "Guo et al. 2024", f"{_TABLE}; the guidance takes attend_excite alone, as the code does",
         "InitNO where its start is not enough",

@@ -5,13 +5,12 @@ from __future__ import annotations
 from comfy_api.latest import io
 from typing_extensions import override
 
-from ..gsn.host.run import with_plan
+from ..gsn.host.run import with_action
 from ..gsn.interventions import Guide
 from ..gsn.interventions.schedule import SCHEDULES
 from ..gsn.losses import objective
-from ..gsn.plan import Action, Plan
+from ..gsn.plan import Action
 from ..gsn.steps import Step
-from ..gsn.trace import TraceHandle
 from .io import CATEGORY, STEP_TOOLTIP, loss_input, model_input, trace_output, unit_input
 
 
@@ -71,8 +70,7 @@ class GSNGuidance(io.ComfyNode):
             Step(last_step, step_unit),
             loss or objective("attend_excite"),
         )
-        handle = TraceHandle()
-        return io.NodeOutput(with_plan(model, Plan(actions=(action,), traces=(handle,))), handle)
+        return io.NodeOutput(*with_action(model, action))
 
 
 NODES = [GSNGuidance]

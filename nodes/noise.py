@@ -5,17 +5,15 @@ from __future__ import annotations
 from comfy_api.latest import io
 from typing_extensions import override
 
-from ..gsn.host.run import with_plan
+from ..gsn.host.run import with_action
 from ..gsn.interventions import Distribution, InitNoise
 from ..gsn.interventions.distribution import MEANS
 from ..gsn.interventions.levels import parse_levels
-from ..gsn.losses import PAPER, Term, objective
-from ..gsn.plan import Action, GsnError, Plan
+from ..gsn.losses import PAPER
+from ..gsn.plan import Action, GsnError
+from ..gsn.presets import INITNO
 from ..gsn.steps import Step
-from ..gsn.trace import TraceHandle
 from .io import CATEGORY, loss_input, model_input, step_inputs, trace_output
-
-_INIT_NOISE_LOSS = objective("attend_excite", Term("self_conflict", while_below=("attend_excite", 0.5)), "clean")
 
 
 class GSNInitNoise(io.ComfyNode):
@@ -79,15 +77,14 @@ class GSNInitNoise(io.ComfyNode):
     @classmethod
     @override
     def execute(cls, model, rounds, iterations, last_iterations, success, loss=None, lr=0.01) -> io.NodeOutput:
-        goal = loss or _INIT_NOISE_LOSS
+        goal = loss or INITNO
         try:
             levels = parse_levels(success, goal)
         except ValueError as error:
             raise GsnError(f"GSNInitNoise: {error}") from None
         better = InitNoise(rounds, iterations, last_iterations, lr, levels)
         action = Action("GSNInitNoise", better, Step(0, "index"), objective=goal)
-        handle = TraceHandle()
-        return io.NodeOutput(with_plan(model, Plan(actions=(action,), traces=(handle,))), handle)
+        return io.NodeOutput(*with_action(model, action))
 
 
 class GSNDistribution(io.ComfyNode):
@@ -196,8 +193,7 @@ class GSNDistribution(io.ComfyNode):
     ) -> io.NodeOutput:
         wanted = Distribution(iterations, samples, lr, momentum, block, per_channel, shared, start, rescale)
         action = Action("GSNDistribution", wanted, Step(step, step_unit), objective=loss or PAPER)
-        handle = TraceHandle()
-        return io.NodeOutput(with_plan(model, Plan(actions=(action,), traces=(handle,))), handle)
+        return io.NodeOutput(*with_action(model, action))
 
 
 NODES = [GSNInitNoise, GSNDistribution]

@@ -5,12 +5,11 @@ from __future__ import annotations
 from comfy_api.latest import io
 from typing_extensions import override
 
-from ..gsn.host.run import with_plan
+from ..gsn.host.run import with_action
 from ..gsn.interventions import Refine
 from ..gsn.losses import PAPER
-from ..gsn.plan import Action, Plan
+from ..gsn.plan import Action
 from ..gsn.steps import Step
-from ..gsn.trace import TraceHandle
 from .io import CATEGORY, loss_input, model_input, step_inputs, trace_output
 
 
@@ -103,8 +102,7 @@ class SingleStepIterRef(io.ComfyNode):
         stop = (("total", threshold),) if stop_early else ()
         refine = Refine(iterations, lr, optimiser, stop=stop, patience=patience)
         action = Action("SingleStepIterRef", refine, Step(step, step_unit), objective=loss or PAPER)
-        handle = TraceHandle()
-        return io.NodeOutput(with_plan(model, Plan(actions=(action,), traces=(handle,))), handle)
+        return io.NodeOutput(*with_action(model, action))
 
 
 NODES = [SingleStepIterRef]

@@ -5,12 +5,11 @@ from __future__ import annotations
 from comfy_api.latest import io
 from typing_extensions import override
 
-from ..gsn.host.run import with_plan
+from ..gsn.host.run import with_action
 from ..gsn.interventions import Reweight, Temperature
 from ..gsn.interventions.temperature import SCOPES
-from ..gsn.plan import Action, Plan
+from ..gsn.plan import Action
 from ..gsn.steps import Step
-from ..gsn.trace import TraceHandle
 from .io import CATEGORY, STEP_TOOLTIP, model_input, trace_output, unit_input
 
 _ALIASES = ["attention control", "without gradients", "gguf", "quantised", "missing subject"]
@@ -28,9 +27,8 @@ def _range_inputs() -> list:
 
 
 def _patched(model, origin: str, intervention, first: float, last: float, unit: str) -> io.NodeOutput:
-    handle = TraceHandle()
     action = Action(origin, intervention, Step(first, unit), Step(last, unit))
-    return io.NodeOutput(with_plan(model, Plan(actions=(action,), traces=(handle,))), handle)
+    return io.NodeOutput(*with_action(model, action))
 
 
 class GSNAttentionTemperature(io.ComfyNode):

@@ -95,7 +95,7 @@ class Reading:
         """The positions on the text axis that the maps are made of; None where padding competes as well."""
         if self.processing.columns != "words":
             return None
-        return tuple(stream.offset + p for stream in subjects.streams for p in stream.words)
+        return subjects.word_columns()
 
 
 class EntryForward:

@@ -20,7 +20,7 @@ from ..plan import Action, CaptureSpec, GsnError, Plan
 from ..presets import refuse_noise
 from ..steps import Schedule
 from ..subjects import Subjects
-from ..trace import StepInfo, Trace
+from ..trace import StepInfo, Trace, TraceHandle
 from . import memory
 from .attention_edit import Editing, Range, range_of
 from .capture import choose_layers, finer_layers, grid_of
@@ -39,6 +39,12 @@ log = logging.getLogger("gsn-nodes")
 def with_plan(model: Any, addition: Plan) -> Any:
     """A clone of a MODEL that also does what `addition` says. Nothing is attached when there is nothing to do."""
     return carrying(model, (plan_of(model) or Plan()).merged(addition))
+
+
+def with_action(model: Any, action: Action) -> tuple[Any, TraceHandle]:
+    """The same for one action, and what its trace will be found in."""
+    handle = TraceHandle()
+    return with_plan(model, Plan(actions=(action,), traces=(handle,))), handle
 
 
 def with_only(model: Any, plan: Plan) -> Any:
