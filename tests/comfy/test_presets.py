@@ -1,4 +1,4 @@
-"""Every method by its name, through ComfyUI's own executor on the demo model."""
+"""Every method by its name, through ComfyUI's own executor: on the demo model, or on a toy of the kind it is for."""
 
 import json
 
@@ -15,9 +15,16 @@ def boxes_node(comfy):
     comfy.extra("nodes_bounding_boxes")
 
 
-def graph(comfy, preset=None, file="", **sampler):
+def graph(preset=None, file="", on="demo", **sampler):
+    """on: the demo model or a toy's family."""
+    loader = {"class_type": "GSNDemoModel", "inputs": {"which": "unet"}}
+    settings = {"seed": 3, "steps": 12, "cfg": 3.0, "sampler_name": "ddpm", "scheduler": "ddim_uniform", "denoise": 1.0}
+    if on != "demo":
+        loader = {"class_type": "ToyModel", "inputs": {"family": on, "seed": 0}}
+    if on == "sd3":
+        settings |= {"sampler_name": "euler", "scheduler": "normal"}
     nodes = {
-        "model": {"class_type": "GSNDemoModel", "inputs": {"which": "unet"}},
+        "model": loader,
         "positive": {"class_type": "GSNSubjects", "inputs": {"clip": ["model", 1], "text": PROMPT, "subjects": ""}},
         "negative": {"class_type": "CLIPTextEncode", "inputs": {"clip": ["model", 1], "text": ""}},
         "latent": {"class_type": "EmptyLatentImage", "inputs": {"width": 128, "height": 128, "batch_size": 1}},
@@ -30,7 +37,6 @@ def graph(comfy, preset=None, file="", **sampler):
     if preset is not None:
         nodes["preset"] = {"class_type": "GSNPreset", "inputs": {"model": model, "preset": preset, "file": file}}
         model = ["preset", 0]
-    settings = {"seed": 3, "steps": 12, "cfg": 3.0, "sampler_name": "ddpm", "scheduler": "ddim_uniform", "denoise": 1.0}
     wires = {"model": model, "positive": ["positive", 0], "negative": ["negative", 0], "latent_image": ["latent", 0]}
     nodes["out"] = {"class_type": "KSampler", "inputs": settings | wires | sampler}
     return nodes
@@ -41,7 +47,8 @@ def presets(comfy):
 
 
 def run(comfy, preset, **more):
-    result = comfy.run(graph(comfy, preset, **more), ["out", ("preset", 1), ("preset", 2), ("preset", 3)]).check()
+    """comfy: or a session, whose model is then the same from run to run."""
+    result = comfy.run(graph(preset, **more), ["out", ("preset", 1), ("preset", 2), ("preset", 3)]).check()
     return result["out"]["samples"], result["preset", 1].trace, result["preset", 2], result["preset", 3]
 
 
@@ -81,12 +88,11 @@ def test_the_tests_know_every_preset(comfy):
 @pytest.mark.parametrize("name", NAMES)
 def test_a_preset_runs_lowers_its_loss_leaves_nothing_and_repeats(comfy, name):
     preset = presets(comfy)[name]
-    if preset.noise == "flow":
-        with pytest.raises(Exception, match="names noise levels of flow models"):
-            run(comfy, name)
-        return
-    plain = comfy.run(graph(comfy), ["out"]).check()["out"]["samples"]
-    latent, trace, said, _ = run(comfy, name)
+    on = "sd3" if preset.noise == "flow" else "demo"
+    plain = comfy.run(graph(on=on), ["out"]).check()["out"]["samples"]
+    session = comfy.session()
+    latent, trace, said, _ = run(session, name, on=on)
+    assert torch.equal(session.run(graph(on=on), ["out"]).check()["out"]["samples"], plain)
     assert name in said and preset.source in said
     if not preset.moves:
         assert torch.equal(latent, plain)
@@ -95,13 +101,19 @@ def test_a_preset_runs_lowers_its_loss_leaves_nothing_and_repeats(comfy, name):
     for stop in (one for one in trace.stops if one.iterations[0]):
         own = [r.loss[0] for r in trace.records if r.action == stop.action and r.step == stop.step]
         assert min(own[1:]) < own[0], f"{stop.action} at {stop.step}"
-    assert torch.equal(run(comfy, name)[0], latent)
-    assert torch.equal(comfy.run(graph(comfy), ["out"]).check()["out"]["samples"], plain)
+    assert torch.equal(run(comfy, name, on=on)[0], latent)
+
+
+@pytest.mark.parametrize("name, on, kind", [("SAGA (SD 3)", "demo", "flow models"), ("SAGA", "sd3", "SD 1.x")])
+def test_noise_levels_of_another_kind_of_model_are_refused_before_sampling(comfy, name, on, kind):
+    result = comfy.run(graph(name, on=on), ["out"])
+    assert not result.ok and not result.progress
+    assert result.error.startswith("GSNPreset: ") and f"names noise levels of {kind}" in result.error
 
 
 def test_divide_and_bind_binds_where_there_is_something_to_bind(comfy):
     for text, loss in ((PROMPT, "tv"), ("a photo of a red cat and a dog", "tv_bind")):
-        nodes = graph(comfy, "Divide&Bind")
+        nodes = graph("Divide&Bind")
         nodes["positive"]["inputs"]["text"] = text
         trace = comfy.run(nodes, ["out", ("preset", 1)]).check()["preset", 1].trace
         assert all(next(iter(record.terms)) == loss for record in trace.records)
