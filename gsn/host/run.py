@@ -17,7 +17,7 @@ from torch import Tensor
 from ..interventions import Context, Distribution, History
 from ..model_presets import MODEL_PRESETS, ModelPreset
 from ..plan import Action, CaptureSpec, GsnError, Plan
-from ..presets import refuse_noise
+from ..presets import refuse_other_models
 from ..steps import Schedule
 from ..subjects import Subjects
 from ..trace import StepInfo, Trace, TraceHandle
@@ -102,8 +102,8 @@ def prepare(plan: Plan, sampler: Any, guider: Any, sigmas: Tensor, noise: Tensor
     model = guider.inner_model
     family = family_of(model, origin)
     preset = MODEL_PRESETS[family.preset_name(model)]
-    for node, *preset_noise in plan.presets:
-        named(node, refuse_noise, *preset_noise, preset)
+    for node, *meant_for in plan.presets:
+        named(node, refuse_other_models, *meant_for, preset)
     asking = [action for action in actions if action.intervention.needs_subjects]
     entries = entries_of(guider.conds, family, asking[0].origin) if asking else []
     if asking and not entries:

@@ -1,6 +1,7 @@
 """Every method by its name, through ComfyUI's own executor: on the demo model, or on a toy of the kind it is for."""
 
 import json
+import re
 
 import pytest
 import torch
@@ -15,20 +16,25 @@ def boxes_node(comfy):
     comfy.extra("nodes_bounding_boxes")
 
 
+DDPM = {"sampler_name": "ddpm", "scheduler": "ddim_uniform"}
+FLOW = {"sampler_name": "euler", "scheduler": "normal"}
+
+
 def graph(preset=None, file="", on="demo", **sampler):
-    """on: the demo model or a toy's family."""
-    loader = {"class_type": "GSNDemoModel", "inputs": {"which": "unet"}}
-    settings = {"seed": 3, "steps": 12, "cfg": 3.0, "sampler_name": "ddpm", "scheduler": "ddim_uniform", "denoise": 1.0}
-    if on != "demo":
-        loader = {"class_type": "ToyModel", "inputs": {"family": on, "seed": 0}}
-    if on == "sd3":
-        settings |= {"sampler_name": "euler", "scheduler": "normal"}
+    """on: the demo model, a toy with a text encoder, or one of the zoo."""
     nodes = {
-        "model": loader,
+        "model": {"class_type": "GSNDemoModel", "inputs": {"which": "unet"}},
         "positive": {"class_type": "GSNSubjects", "inputs": {"clip": ["model", 1], "text": PROMPT, "subjects": ""}},
         "negative": {"class_type": "CLIPTextEncode", "inputs": {"clip": ["model", 1], "text": ""}},
         "latent": {"class_type": "EmptyLatentImage", "inputs": {"width": 128, "height": 128, "batch_size": 1}},
     }
+    if on in ("sdxl", "sd3"):
+        nodes["model"] = {"class_type": "ToyModel", "inputs": {"family": on, "seed": 0}}
+    elif on != "demo":
+        nodes["model"] = {"class_type": "ToyTransformer", "inputs": {"name": on}}
+        nodes["positive"] = {"class_type": "ToyText", "inputs": {"name": on, "seed": 1}}
+        nodes["negative"] = {"class_type": "ToyText", "inputs": {"name": on, "seed": 2, "subjects": False}}
+    settings = {"seed": 3, "steps": 12, "cfg": 3.0, "denoise": 1.0} | (DDPM if on in ("demo", "sdxl") else FLOW)
     model = ["model", 0]
     if preset in NEED_BOXES:
         drawn = {"width": 128, "height": 128, "editor_state": {"__value__": BOXES}}  # as the editor sends a list
@@ -68,6 +74,9 @@ NAMES = (
     "Ours",
     "Ours+",
     "Ours (SD 3)",
+    "Ours (SDXL)",
+    "Ours (SD 3.5)",
+    "Ours (Flux)",
     "SAGA",
     "SAGA variance",
     "SAGA+",
@@ -85,10 +94,14 @@ def test_the_tests_know_every_preset(comfy):
     assert list(presets(comfy)) == list(NAMES)
 
 
-@pytest.mark.parametrize("name", NAMES)
-def test_a_preset_runs_lowers_its_loss_leaves_nothing_and_repeats(comfy, name):
+# What each runs on: the demo model where its noise levels and family allow it.
+ON = dict.fromkeys(NAMES, "demo") | dict.fromkeys((name for name in NAMES if "(SD 3)" in name), "sd3")
+ON |= {"Ours (SDXL)": "sdxl", "Ours (SD 3.5)": "sd35_medium", "Ours (Flux)": "flux_dev"}
+
+
+@pytest.mark.parametrize("name, on", [*ON.items(), ("Ours (SD 3.5)", "sd35_large"), ("Ours (Flux)", "chroma")])
+def test_a_preset_runs_lowers_its_loss_leaves_nothing_and_repeats(comfy, name, on):
     preset = presets(comfy)[name]
-    on = "sd3" if preset.noise == "flow" else "demo"
     plain = comfy.run(graph(on=on), ["out"]).check()["out"]["samples"]
     session = comfy.session()
     latent, trace, said, _ = run(session, name, on=on)
@@ -104,11 +117,33 @@ def test_a_preset_runs_lowers_its_loss_leaves_nothing_and_repeats(comfy, name):
     assert torch.equal(run(comfy, name, on=on)[0], latent)
 
 
-@pytest.mark.parametrize("name, on, kind", [("SAGA (SD 3)", "demo", "flow models"), ("SAGA", "sd3", "SD 1.x")])
-def test_noise_levels_of_another_kind_of_model_are_refused_before_sampling(comfy, name, on, kind):
-    result = comfy.run(graph(name, on=on), ["out"])
+OTHERS = [
+    ("SAGA (SD 3)", "demo", "names noise levels of flow models"),
+    ("SAGA", "sd3", "names noise levels of SD 1.x"),
+    ("Ours (SDXL)", "demo", "is for SDXL and its variants; .* Ours, Ours\\+, SAGA"),
+    ("Ours (SD 3.5)", "flux_dev", "is for SD 3 and SD 3.5; .* Ours \\(SD 3\\), Ours \\(Flux\\)"),
+    ("Ours (Flux)", "sdxl", "is for Flux.1, .* Ours \\(SDXL\\)"),
+]
+
+
+@pytest.mark.parametrize("node", ["GSNPreset", "GSNKSampler"])
+@pytest.mark.parametrize("name, on, reason", OTHERS)
+def test_a_preset_for_other_models_is_refused_before_sampling(comfy, name, on, reason, node):
+    nodes = graph(name, on=on)
+    if node == "GSNKSampler":
+        del nodes["preset"]
+        own = {"model": ["model", 0], "method": name, "step": 8.0, "step_unit": "auto", "iterations": 2, "lr": 0.01}
+        nodes["out"] = {"class_type": node, "inputs": nodes["out"]["inputs"] | own}
+    result = comfy.run(nodes, ["out"])
     assert not result.ok and not result.progress
-    assert result.error.startswith("GSNPreset: ") and f"names noise levels of {kind}" in result.error
+    assert re.match(f"{node}: the preset '{re.escape(name)}' {reason}", result.error), result.error
+
+
+@pytest.mark.parametrize("name", ["Ours (SDXL)", "Ours (SD 3.5)", "Ours (Flux)"])
+def test_a_family_default_says_that_it_is_untested(comfy, name):
+    _, _, said, text = run(comfy, name, on=ON[name])
+    assert "untested on real weights of" in said.splitlines()[1]
+    assert "untested on real weights of" in json.loads(text)["confidence"]
 
 
 def test_divide_and_bind_binds_where_there_is_something_to_bind(comfy):
