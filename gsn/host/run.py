@@ -129,7 +129,7 @@ def prepare(plan: Plan, sampler: Any, guider: Any, sigmas: Tensor, noise: Tensor
             refuse_foreign(model, action.origin)
     schedule = _schedule(model, sigmas)
     grid = grid_of(layers, noise.shape)
-    resolved = _resolve(actions, schedule, preset, [s for _, s in entries], grid, trace)
+    resolved = _resolve(actions, schedule, preset, [s for _, s in entries], grid, spec.stream, trace)
     mapped = {i: [a for a in acting if a.intervention.reads_maps] for i, acting in resolved.items()}
     opening = {i: acting for i, acting in mapped.items() if acting}
     ranges = _ranges(actions, resolved, schedule)
@@ -170,9 +170,10 @@ def _schedule(model: Any, sigmas: Tensor) -> Schedule:
 
 def _resolve(
     actions: Iterable[Action], schedule: Schedule, preset: ModelPreset, texts: list[Subjects], grid: tuple[int, int],
-    trace: Trace,
+    stream: str, trace: Trace,
 ) -> dict[int, list[Action]]:  # fmt: skip
-    """Step index -> the actions that act there, in order. grid: (h, w) of the whole picture's maps."""
+    """Step index -> the actions that act there, in order. grid: (h, w) of the whole picture's maps; stream: the one
+    that is read."""
     found: dict[int, list[Action]] = {}
     described = "attributes" if any(one.attributes for text in texts for one in text.items) else "no attributes"
     for action in actions:
@@ -180,6 +181,7 @@ def _resolve(
             continue
         for subjects in texts:
             named(action.origin, action.objective.check, subjects, grid)
+            named(action.origin, action.objective.check_read, subjects, stream)
         if action.last is None:
             usual = preset.refine_sigma
             if isinstance(action.intervention, Distribution):
