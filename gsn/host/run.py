@@ -241,25 +241,29 @@ class _Run:
         info = StepInfo(index, self.schedule.sigmas[index], self.schedule.percent(self.schedule.sigmas[index]))
         sigma = self.sigmas[index].detach()
         scale = float(model.model_sampling.calculate_input(sigma.reshape(1), torch.ones(1, device=x.device)))
-        delta = None
+        delta, drawn = None, 0
         for action in self.actions[index]:
             if isinstance(action.intervention, Distribution):
                 self._tell_of_noise(action, x, index, model_k, extra_args)
             try:
-                delta = self._act(action, info, OpenedStep(x, sigma, scale, model, model_k, extra_args), denoised)
+                step = OpenedStep(x, sigma, scale, model, model_k, extra_args)
+                delta = self._act(action, info, step, denoised, _noise_seed(extra_args, index, drawn))
             except Exception as error:
                 if not memory.is_out_of_memory(error):
                     raise
             else:
                 x.add_(delta.to(x.dtype))
                 self._pass_claims_on(action)
+                drawn += action.intervention.draws_noise
                 continue
             # outside the except block, so that the traceback does not hold the graph
             memory.release()
             raise memory.out_of_memory(action.origin, tuple(x.shape))
 
-    def _act(self, action: Action, info: StepInfo, step: OpenedStep, denoised: Tensor | None) -> Tensor:
-        """The change of x, [B, C, h, w]."""
+    def _act(
+        self, action: Action, info: StepInfo, step: OpenedStep, denoised: Tensor | None, noise_seed: int
+    ) -> Tensor:
+        """The change of x, [B, C, h, w]. noise_seed: of its own fresh noise."""
         bar = comfy.utils.ProgressBar(action.intervention.evaluations)
 
         def progress(done: int, maps: Tensor | None) -> None:
@@ -301,7 +305,7 @@ class _Run:
                 level=noise_level(step),
                 denoised=None if denoised is None else denoised.detach().clone().float(),
                 initial_noise=self._initial_noise(step.x.device),
-                generator=torch.Generator().manual_seed(hash((step.extra_args.get("seed") or 0, info.index)) % 2**63),
+                generator=torch.Generator().manual_seed(noise_seed),
                 loss_scale=2.0**16 if step.model.get_dtype_inference() == torch.float16 else 1.0,
             )
             forwards = tuple(
@@ -341,3 +345,10 @@ class _Run:
             if not ("timestep_start" in entry and sigma > entry["timestep_start"])
             and not ("timestep_end" in entry and sigma < entry["timestep_end"])
         ]
+
+
+def _noise_seed(extra_args: dict, index: int, drawn: int) -> int:
+    """Of an action's fresh noise. drawn: how many of the actions before it at this step took some, so that no two have
+    the same, and one that takes none changes nothing for the others."""
+    place = (drawn,) if drawn else ()
+    return hash((extra_args.get("seed") or 0, index, *place)) % 2**63

@@ -47,6 +47,7 @@ class InitNoise:
     name = "init_noise"
     reads_maps = True
     edits = False
+    draws_noise = True
     needs_subjects = True
 
     @property

@@ -44,6 +44,7 @@ class Refine:
     name = "refine"
     reads_maps = True
     edits = False
+    draws_noise = False
     needs_subjects = True
 
     @property
