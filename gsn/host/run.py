@@ -24,7 +24,7 @@ from ..trace import StepInfo, Trace, TraceHandle
 from . import memory
 from .attention_edit import Editing, Range, range_of
 from .capture import choose_layers, finer_layers, grid_of
-from .checks import check_latent, check_stream, entries_of, named, with_their_subjects
+from .checks import check_latent, check_stream, entries_of, named, part_seen, with_their_subjects
 from .differentiable import differentiable, refuse_foreign
 from .families import family_of
 from .forward import EntryForward, OpenedStep, Reading, detached, noise_level, unnoticed
@@ -128,8 +128,8 @@ def prepare(plan: Plan, sampler: Any, guider: Any, sigmas: Tensor, noise: Tensor
         if action.intervention.gradients:
             refuse_foreign(model, action.origin)
     schedule = _schedule(model, sigmas)
-    grid = grid_of(layers, noise.shape)
-    resolved = _resolve(actions, schedule, preset, [s for _, s in entries], grid, spec.stream, trace)
+    texts = [(subjects, grid_of(layers, part_seen(entry, noise.shape))) for entry, subjects in entries]
+    resolved = _resolve(actions, schedule, preset, texts, spec.stream, trace)
     mapped = {i: [a for a in acting if a.intervention.reads_maps] for i, acting in resolved.items()}
     opening = {i: acting for i, acting in mapped.items() if acting}
     ranges = _ranges(actions, resolved, schedule)
@@ -169,17 +169,16 @@ def _schedule(model: Any, sigmas: Tensor) -> Schedule:
 
 
 def _resolve(
-    actions: Iterable[Action], schedule: Schedule, preset: ModelPreset, texts: list[Subjects], grid: tuple[int, int],
+    actions: Iterable[Action], schedule: Schedule, preset: ModelPreset, texts: list[tuple[Subjects, tuple[int, int]]],
     stream: str, trace: Trace,
 ) -> dict[int, list[Action]]:  # fmt: skip
-    """Step index -> the actions that act there, in order. grid: (h, w) of the whole picture's maps; stream: the one
-    that is read."""
+    """Step index -> the actions that act there, in order. texts: each with (h, w) of its maps; stream: the one read."""
     found: dict[int, list[Action]] = {}
-    described = "attributes" if any(one.attributes for text in texts for one in text.items) else "no attributes"
+    described = "attributes" if any(one.attributes for text, _ in texts for one in text.items) else "no attributes"
     for action in actions:
         if action.only not in ("", described):
             continue
-        for subjects in texts:
+        for subjects, grid in texts:
             named(action.origin, action.objective.check, subjects, grid)
             named(action.origin, action.objective.check_read, subjects, stream)
         if action.last is None:
