@@ -1,4 +1,6 @@
-"""API-format prompts that the tests share."""
+"""API-format prompts that the tests share, and what several ask of them."""
+
+import torch
 
 
 def graph(patch=None, subjects="", text="a photo of a cat and a dog", family="sd15", **sampler):
@@ -46,3 +48,23 @@ def left_half_only(nodes, width, height):
     nodes["n"] = {"class_type": "SetLatentNoiseMask", "inputs": {"samples": ["4", 0], "mask": ["m", 0]}}
     nodes["out"]["inputs"]["latent_image"] = ["n", 0]
     return nodes
+
+
+def interrupt_leaves_nothing(comfy, monkeypatch, patched, plain):
+    """Interrupted in its third evaluation `patched` ends there, and the same session then gives `plain` as ever."""
+    wanted = samples(comfy.run(plain, ["out"]))
+    forward, evaluations = comfy.pack("gsn.host.forward").EntryForward, []
+    call = forward.__call__
+
+    def interrupted(*args):
+        evaluations.append(1)
+        if len(evaluations) == 3:
+            comfy.interrupt()
+        return call(*args)
+
+    session = comfy.session()
+    with monkeypatch.context() as change:
+        change.setattr(forward, "__call__", interrupted)
+        result = session.run(patched, ["out"])
+    assert result.error_type == "interrupted" and len(evaluations) == 3
+    assert torch.equal(samples(session.run(plain, ["out"])), wanted)

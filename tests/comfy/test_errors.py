@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from .graphs import capture, graph, guide, refine, samples
+from .graphs import capture, graph, guide, interrupt_leaves_nothing, refine, samples
 
 
 def other_encoder():
@@ -110,22 +110,7 @@ def test_a_sampler_that_is_not_a_ksampler(comfy):
 
 
 def test_interrupt_ends_within_an_iteration_and_leaves_nothing(comfy, monkeypatch):
-    plain = samples(comfy.run(graph(), ["out"]))
-    forward, evaluations = comfy.pack("gsn.host.forward").EntryForward, []
-    call = forward.__call__
-
-    def interrupted(*args):
-        evaluations.append(1)
-        if len(evaluations) == 3:
-            comfy.interrupt()
-        return call(*args)
-
-    session = comfy.session()
-    with monkeypatch.context() as patch:
-        patch.setattr(forward, "__call__", interrupted)
-        result = session.run(graph([refine(iterations=40)]), ["out"])
-    assert result.error_type == "interrupted" and len(evaluations) == 3
-    assert torch.equal(samples(session.run(graph(), ["out"])), plain)
+    interrupt_leaves_nothing(comfy, monkeypatch, graph([refine(iterations=40)]), graph())
 
 
 @pytest.mark.parametrize("where", ["forward", "backward"])

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from .graphs import capture, graph, left_half_only, refine, samples
+from .graphs import capture, graph, interrupt_leaves_nothing, left_half_only, refine, samples
 
 
 def better_noise(**inputs):
@@ -71,22 +71,8 @@ def test_nothing_is_left_behind(comfy, plain, patch):
 
 
 @pytest.mark.parametrize("patch", [better_noise(rounds=1), distribution(shared=False)])
-def test_interrupted_it_leaves_nothing(comfy, plain, monkeypatch, patch):
-    forward, evaluations = comfy.pack("gsn.host.forward").EntryForward, []
-    call = forward.__call__
-
-    def interrupted(*args):
-        evaluations.append(1)
-        if len(evaluations) == 3:
-            comfy.interrupt()
-        return call(*args)
-
-    session = comfy.session()
-    with monkeypatch.context() as change:
-        change.setattr(forward, "__call__", interrupted)
-        result = session.run(demo([patch]), ["out"])
-    assert result.error_type == "interrupted" and len(evaluations) == 3
-    assert torch.equal(samples(session.run(demo(), ["out"])), plain)
+def test_interrupted_it_leaves_nothing(comfy, monkeypatch, patch):
+    interrupt_leaves_nothing(comfy, monkeypatch, demo([patch]), demo())
 
 
 def test_they_chain_with_the_others_in_the_methods_order(comfy):
