@@ -1,31 +1,39 @@
-"""Pictures of a Trace, and grids of pictures, as IMAGE tensors [1, H, W, 3] float32 in 0..1.
-
-Everything is drawn on a light sheet with Pillow and its built-in font, which knows ASCII and little else.
-"""
+"""Pictures of a Trace, and grids of pictures, as IMAGE tensors [1, H, W, 3] float32 in 0..1."""
 
 from __future__ import annotations
 
-import unicodedata
 from collections.abc import Mapping, Sequence
 
 import numpy as np
 import torch
 import torch.nn.functional as F
-from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
+from .sheet import (
+    INK,
+    LINES,
+    MUTED,
+    NO,
+    PAPER,
+    RULE,
+    TILE,
+    YES,
+    Sheet,
+    Size,
+    fitted,
+    resized,
+    text_width,
+    ticks,
+    value_range,
+    wrapped,
+)
 from .trace import KeptMaps, Record, Trace
 
-PAPER, INK, MUTED, RULE = (250, 250, 248), (28, 30, 34), (112, 116, 124), (222, 223, 222)
-# Okabe and Ito's colours, which stay apart for colour-blind readers.
-LINES = ((0, 114, 178), (213, 94, 0), (0, 158, 115), (204, 121, 167), (230, 159, 0), (86, 180, 233))
-YES, NO = (0, 158, 115), (213, 94, 0)
 # Nine equidistant colours of matplotlib's "inferno" (CC0): perceptually even, dark = little, bright = much.
 _HEAT = np.array(
     [(0, 0, 4), (31, 12, 72), (85, 15, 109), (136, 34, 106), (186, 54, 85), (227, 89, 51), (249, 140, 10),
      (249, 201, 50), (252, 255, 164)], np.float32,
 ) / 255  # fmt: skip
-_TILE = (224, 448)  # pixels of a tile's longer side: smaller pictures are enlarged, larger ones reduced
 _PER_LINE = 8  # tiles in a line of a filmstrip
 _MOMENTS = 24  # most tiles in a filmstrip
 
@@ -72,16 +80,16 @@ def heatmaps(
     left = size[0] + 2 * em if image is not None else 0
     width = left + across * (group[0] + 2 * em) - 2 * em
     block = down * (group[1] + em) + em // 2
-    head = _wrapped(trace.prompt, em * 5 // 4, width) + [""] * (not trace.prompt)
-    caption = _wrapped(_caption(moments, film, len(trace.kept)), em, width)
+    head = wrapped(trace.prompt, em * 5 // 4, width) + [""] * (not trace.prompt)
+    caption = wrapped(_caption(moments, film, len(trace.kept)), em, width)
     top = len(head) * em * 2 + len(caption) * em * 3 // 2 + em
-    sheet = _Sheet(width + 4 * em, top + trace.batch * block + 2 * em, em)
+    sheet = Sheet(width + 4 * em, top + trace.batch * block + 2 * em, em)
     y = sheet.lines(2 * em, 2 * em, head, em * 5 // 4, INK)
     y = sheet.lines(2 * em, y, caption, em, MUTED) + em
     for b in range(trace.batch):
         if image is not None:
             sheet.text(2 * em, y, f"image {b + 1}", em, MUTED)
-            sheet.paste(2 * em, y + 2 * em, _resized(image[b], size))
+            sheet.paste(2 * em, y + 2 * em, resized(image[b], size))
         for n, s in enumerate(chosen):
             x = 2 * em + left + (0 if film else n * (group[0] + 2 * em))
             down_to = y + (n * (group[1] + em) if film else 0)
@@ -96,13 +104,13 @@ def curves(trace: Trace) -> Tensor:
     scale = 2  # drawn at twice the size and reduced, which smooths the lines
     em, width = 15 * scale, 1160 * scale
     runs = _runs(trace.records)
-    notes = [line for note in trace.notes for line in _wrapped(note, em, width - 4 * em)]
+    notes = [line for note in trace.notes for line in wrapped(note, em, width - 4 * em)]
     told = [_stop_lines(trace, run) for run in runs]
-    stops = [[line for text in texts for line in _wrapped(text, em, width - 4 * em)] for texts in told]
-    head = _wrapped(trace.prompt or "no subjects", em * 5 // 4, width - 4 * em)
+    stops = [[line for text in texts for line in wrapped(text, em, width - 4 * em)] for texts in told]
+    head = wrapped(trace.prompt or "no subjects", em * 5 // 4, width - 4 * em)
     panel = 17 * em
     body = sum(panel + 6 * em + len(lines) * em * 3 // 2 for lines in stops) or 3 * em
-    sheet = _Sheet(width, 4 * em + len(head) * em * 2 + body + len(notes) * em * 3 // 2, em)
+    sheet = Sheet(width, 4 * em + len(head) * em * 2 + body + len(notes) * em * 3 // 2, em)
     y = sheet.lines(2 * em, 2 * em, head, em * 5 // 4, INK) + em // 2
     if not runs:
         y = sheet.lines(2 * em, y, ["No loss was computed in this run."], em, INK) + em
@@ -127,94 +135,32 @@ def before_after(
 ) -> Tensor:
     """A grid of pictures: rows label -> [N, H, W, 3], N column labels. Frames say where a row succeeded."""
     first = next(iter(rows.values()))
-    size = _fitted(first.shape[2], first.shape[1])
+    size = fitted(first.shape[2], first.shape[1])
     em = max(14, round(max(size) / 15))
     success = success or {}
     names = {row: [row] + _score(success.get(row)) for row in rows}
-    left = max(_width(text, em) for lines in names.values() for text in lines) + 2 * em
-    wrapped = [_wrapped(c, em, size[0]) for c in columns]
+    left = max(text_width(text, em) for lines in names.values() for text in lines) + 2 * em
+    headings = [wrapped(c, em, size[0]) for c in columns]
     gap = em * 3 // 4
     width = left + len(columns) * (size[0] + gap) - gap
-    head = _wrapped(title, em * 5 // 4, width)
-    lines = max(map(len, wrapped), default=0)
+    head = wrapped(title, em * 5 // 4, width)
+    lines = max(map(len, headings), default=0)
     top = len(head) * em * 2 + (em if head else 0)
-    sheet = _Sheet(width + 4 * em, 4 * em + top + lines * em * 3 // 2 + len(rows) * (size[1] + gap), em)
+    sheet = Sheet(width + 4 * em, 4 * em + top + lines * em * 3 // 2 + len(rows) * (size[1] + gap), em)
     sheet.lines(2 * em, 2 * em, head, em * 5 // 4, INK)
     y = 2 * em + top
-    for c, text in enumerate(wrapped):
+    for c, text in enumerate(headings):
         sheet.lines(2 * em + left + c * (size[0] + gap), y, text, em, MUTED)
     y += lines * em * 3 // 2 + em // 2
     for row, images in rows.items():
         sheet.lines(2 * em, y + size[1] // 2 - em * 3 // 4 * len(names[row]), names[row], em, INK)
         for c, picture in enumerate(images):
             x = 2 * em + left + c * (size[0] + gap)
-            sheet.paste(x, y, _resized(picture, size))
+            sheet.paste(x, y, resized(picture, size))
             if row in success:
                 sheet.frame(x, y, size, YES if success[row][c] else NO)
         y += size[1] + gap
     return sheet.tensor()
-
-
-Size = tuple[int, int]  # width, height in pixels
-
-
-# ---- the sheet -------------------------------------------------------------------------------------------
-
-
-class _Sheet:
-    """A light canvas in pixels; `em` is its unit of type and space."""
-
-    def __init__(self, width: int, height: int, em: int):
-        self.image = Image.new("RGB", (width, height), PAPER)
-        self.draw = ImageDraw.Draw(self.image)
-        self.em = em
-
-    def text(self, x: float, y: float, text: str, size: int, colour: tuple, anchor: str = "la") -> None:
-        self.draw.text((x, y), _plain(text), colour, _font(size), anchor=anchor)
-
-    def lines(self, x: int, y: int, lines: Sequence[str], size: int, colour: tuple) -> int:
-        """The y below the last line."""
-        for line in lines:
-            self.text(x, y, line, size, colour)
-            y += size * 3 // 2
-        return y
-
-    def paste(self, x: int, y: int, picture: np.ndarray) -> None:
-        """picture: [h, w, 3] in 0..1."""
-        self.image.paste(Image.fromarray((picture * 255).round().astype(np.uint8)), (x, y))
-
-    def frame(self, x: int, y: int, size: Size, colour: tuple) -> None:
-        thick = max(3, self.em // 4)
-        self.draw.rectangle((x, y, x + size[0] - 1, y + size[1] - 1), outline=colour, width=thick)
-
-    def tensor(self, reduce: int = 1) -> Tensor:
-        """[1, H, W, 3] float32."""
-        image = self.image if reduce == 1 else self.image.reduce(reduce)
-        return torch.from_numpy(np.asarray(image, np.float32) / 255)[None]
-
-
-def _font(size: int):
-    return ImageFont.load_default(size)
-
-
-def _plain(text: str) -> str:
-    """ASCII on one line, for the built-in font: accents dropped, other foreign letters as question marks."""
-    letters = (c for c in unicodedata.normalize("NFKD", text) if not unicodedata.combining(c))
-    return " ".join("".join(letters).encode("ascii", "replace").decode().split())
-
-
-def _width(text: str, size: int) -> int:
-    return round(_font(size).getlength(_plain(text)))
-
-
-def _wrapped(text: str, size: int, width: int) -> list[str]:
-    lines: list[str] = []
-    for word in text.split():
-        if lines and _width(f"{lines[-1]} {word}", size) <= width:
-            lines[-1] += f" {word}"
-        else:
-            lines.append(word)
-    return lines
 
 
 # ---- heatmaps --------------------------------------------------------------------------------------------
@@ -224,14 +170,14 @@ def _no_maps(trace: Trace, image: Tensor | None) -> Tensor:
     """The pictures and the reason why there is nothing to draw over them."""
     why = "No attention maps were kept in this run: " + ("; ".join(trace.notes) or "no action ran") + "."
     pictures = image if image is not None else torch.zeros(0, 8, 8, 3)
-    size = _fitted(pictures.shape[2], pictures.shape[1])
+    size = fitted(pictures.shape[2], pictures.shape[1])
     em = max(14, round(max(size) / 16))
     width = max(len(pictures) * (size[0] + em) - em, 24 * em)
-    lines = _wrapped(why, em, width)
+    lines = wrapped(why, em, width)
     height = size[1] + em if len(pictures) else 0
-    sheet = _Sheet(width + 4 * em, height + len(lines) * em * 3 // 2 + 4 * em, em)
+    sheet = Sheet(width + 4 * em, height + len(lines) * em * 3 // 2 + 4 * em, em)
     for b, picture in enumerate(pictures):
-        sheet.paste(2 * em + b * (size[0] + em), 2 * em, _resized(picture, size))
+        sheet.paste(2 * em + b * (size[0] + em), 2 * em, resized(picture, size))
     sheet.lines(2 * em, 2 * em + height, lines, em, INK)
     return sheet.tensor()
 
@@ -277,23 +223,9 @@ def _name(moment: KeptMaps, film: bool) -> str:
     return f"step {moment.step.index}" + (f", {moment.moment}" if moment.action in _LOOPS else "")
 
 
-def _fitted(width: int, height: int, limits: tuple[int, int] = _TILE) -> Size:
-    """(width, height) in pixels with the longer side inside the limits and the aspect ratio kept."""
-    longer = max(width, height)
-    factor = min(max(longer, limits[0]), limits[1]) / longer
-    return max(1, round(width * factor)), max(1, round(height * factor))
-
-
 def _tile(image: Tensor | None, maps: Tensor, film: bool) -> Size:
     height, width = image.shape[1:3] if image is not None else maps.shape[-2:]
-    return _fitted(width, height, (176, 176) if film else _TILE)
-
-
-def _resized(picture: Tensor, size: Size) -> np.ndarray:
-    """A picture [h, w, C] as [H, W, 3] in 0..1; size is (W, H)."""
-    channels = picture[..., :3].detach().float().cpu().permute(2, 0, 1)[None]
-    large = F.interpolate(channels, (size[1], size[0]), mode="bicubic", antialias=True)
-    return large[0].expand(3, -1, -1).permute(1, 2, 0).clamp(0, 1).numpy()
+    return fitted(width, height, (176, 176) if film else TILE)
 
 
 def _overlay(values: Tensor, top: float, under: Tensor | None, size: Size, opacity: float) -> np.ndarray:
@@ -302,7 +234,7 @@ def _overlay(values: Tensor, top: float, under: Tensor | None, size: Size, opaci
     colour = heat(large.numpy() / top)
     if under is None:
         return colour
-    grey = _resized(under, size).mean(-1, keepdims=True)
+    grey = resized(under, size).mean(-1, keepdims=True)
     return opacity * colour + (1 - opacity) * grey
 
 
@@ -318,7 +250,7 @@ def _group(sheet, x, y, label, moments, b, s, under, size, per_line, opacity, fi
     width = _group_size(size, em, len(moments), per_line)[0]
     end = f"{top:.2g}"
     bar = max(4 * em, min(width // 3, 9 * em))
-    right = x + width - _width(end, em * 3 // 4) - em // 3
+    right = x + width - text_width(end, em * 3 // 4) - em // 3
     sheet.text(x, y, label, em * 9 // 8, INK)
     sheet.paste(right - bar, y + em // 5, heat(np.linspace(0, 1, bar))[None].repeat(em * 3 // 4, 0))
     sheet.text(right + em // 3, y + em // 6, end, em * 3 // 4, MUTED)
@@ -405,21 +337,21 @@ def _maxima_lines(run: list[Record], labels: list[str]) -> list[Line]:
     return lines + [(labels[s], colour, 5, maxima[:, :, s].mean(1)) for s, colour in enumerate(colours)]
 
 
-def _panel(sheet: _Sheet, box: tuple, title: str, run: list[Record], lines: list[Line]) -> None:
+def _panel(sheet: Sheet, box: tuple, title: str, run: list[Record], lines: list[Line]) -> None:
     """Axes, ticks, a legend and the lines, inside box = (x, y, width, height)."""
     em = sheet.em
     x, y, width, height = box
     sheet.text(x, y, title, em, MUTED)
     at = x
     for name, colour, thick, _ in (line for line in lines if line[0]):
-        if at + em * 3 + _width(name, em * 7 // 8) > x + width:
+        if at + em * 3 + text_width(name, em * 7 // 8) > x + width:
             break
         sheet.draw.line((at, y + em * 5 // 2, at + em * 3 // 2, y + em * 5 // 2), colour, em * thick // 20)
         sheet.text(at + em * 2, y + em * 5 // 2, name, em * 7 // 8, INK, anchor="lm")
-        at += em * 4 + _width(name, em * 7 // 8)
+        at += em * 4 + text_width(name, em * 7 // 8)
     axis = _axis(run)
     values = np.concatenate([line[3] for line in lines])
-    low, high = _range(values[np.isfinite(values)])
+    low, high = value_range(values[np.isfinite(values)])
     left, top, bottom = x + em * 3, y + em * 4, y + height - em * 2
     right = x + width - em // 2
     first, last = float(axis.min()), float(axis.max())
@@ -430,11 +362,11 @@ def _panel(sheet: _Sheet, box: tuple, title: str, run: list[Record], lines: list
         across, up = (a - first) / (last - first), (v - low) / (high - low)
         return left + across * (right - left), bottom - up * (bottom - top)
 
-    for tick in _ticks(low, high, 5):
+    for tick in ticks(low, high, 5):
         ty = place(first, tick)[1]
         sheet.draw.line((left, ty, right, ty), RULE, em // 15)
         sheet.text(left - em // 2, ty, f"{tick:.4g}", em * 4 // 5, MUTED, anchor="rm")
-    for tick in (t for t in _ticks(first, last, 8) if t == int(t)):
+    for tick in (t for t in ticks(first, last, 8) if t == int(t)):
         sheet.text(place(tick, low)[0], bottom + em // 2, f"{tick:.0f}", em * 4 // 5, MUTED, anchor="ma")
     unit = "iteration" if run[0].action in _LOOPS else "step"
     sheet.text(right, bottom + em * 7 // 4, unit, em * 4 // 5, MUTED, anchor="ra")
@@ -445,23 +377,6 @@ def _panel(sheet: _Sheet, box: tuple, title: str, run: list[Record], lines: list
                 sheet.draw.line((*a, *b), colour, em * thick // 20, joint="curve")
         for point in filter(None, points if len(points) == 1 else ()):
             sheet.draw.circle(point, em * thick / 15, colour)
-
-
-def _range(values: np.ndarray) -> tuple[float, float]:
-    """Ends of a value axis with some air; never of zero length."""
-    if not len(values):
-        return 0.0, 1.0
-    low, high = float(values.min()), float(values.max())
-    air = max(0.06 * (high - low), 0.05 * max(abs(high), 1e-3))
-    return low - air, high + air
-
-
-def _ticks(low: float, high: float, most: int) -> list[float]:
-    """Round numbers between the ends, about `most` of them at most."""
-    rough = (high - low) / most
-    power = 10.0 ** np.floor(np.log10(rough))
-    step = next(power * k for k in (1, 2, 5, 10) if power * k >= rough)
-    return [float(n * step) for n in range(int(np.ceil(low / step)), int(np.floor(high / step)) + 1)]
 
 
 def _score(success: Sequence[bool] | None) -> list[str]:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from torch import Tensor
 
 from .block_probe import BlockScore
-from .draw import INK, LINES, MUTED, _Sheet, _width, _wrapped
+from .sheet import INK, LINES, MUTED, Sheet, text_width, wrapped
 
 _EM = 44  # drawn at twice the size, then reduced
 _MOST = 40  # bars
@@ -19,14 +19,14 @@ _COLUMNS = ("score", "separation", "concentration", "maps")
 def block_ranking(scores: Sequence[BlockScore], chosen: int, told: str) -> Tensor:
     """scores: the best first; the first `chosen` are set off; told: a line below the title, of any length."""
     shown, em = scores[:_MOST], _EM
-    lines = _wrapped(told, em, _WIDTH - 2 * em)
+    lines = wrapped(told, em, _WIDTH - 2 * em)
     top = em * 3 + len(lines) * em * 3 // 2 + em * 2
     row = em * 9 // 5
-    sheet = _Sheet(_WIDTH, top + row * len(shown) + em * (4 if len(scores) > _MOST else 2), em)
+    sheet = Sheet(_WIDTH, top + row * len(shown) + em * (4 if len(scores) > _MOST else 2), em)
     sheet.text(em, em, "How well each block tells the subjects apart", em * 5 // 4, INK)
     sheet.lines(em, em * 3, lines, em, MUTED)
-    names = max(_width(one.name, em) for one in shown)
-    widths = [max(_width(head, em), _width("128 x 128", em)) + em for head in _COLUMNS]
+    names = max(text_width(one.name, em) for one in shown)
+    widths = [max(text_width(head, em), text_width("128 x 128", em)) + em for head in _COLUMNS]
     left, right = em * 2 + names, _WIDTH - em - sum(widths)
     ends = [right + sum(widths[: n + 1]) for n in range(len(widths))]
     for head, end in zip(_COLUMNS, ends, strict=True):

@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from gsn import draw
+from gsn.sheet import plain, ticks
 from gsn.trace import KeptMaps, Record, StepInfo, Stop, Trace
 
 STEP = StepInfo(8, 5.633, 0.42)
@@ -187,7 +188,7 @@ def test_a_grid_frames_success():
 
 
 def test_any_text_is_drawn():
-    assert draw._plain("café\n σ 猫") == "cafe ? ?"
+    assert plain("café\n σ 猫") == "cafe ? ?"
     trace = a_trace(labels=("naïve cat", "犬"))
     trace.prompt = "word " * 200
     assert is_sheet(draw.heatmaps(trace)) and is_sheet(draw.curves(trace))
@@ -195,5 +196,5 @@ def test_any_text_is_drawn():
 
 def test_ticks_are_round_and_inside():
     for low, high in [(0, 1), (0.137, 0.1371), (-3, 12345), (0, 1e-9)]:
-        ticks = draw._ticks(low, high, 5)
-        assert 1 <= len(ticks) <= 6 and all(low <= t <= high * (1 + 1e-9) for t in ticks)
+        found = ticks(low, high, 5)
+        assert 1 <= len(found) <= 6 and all(low <= t <= high * (1 + 1e-9) for t in found)
