@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from comfy_api.latest import io
 
+from ..gsn.host.sampling import SAMPLERS, SCHEDULERS
 from ..gsn.steps import UNITS
 
 CATEGORY = "gsn-nodes"
@@ -47,3 +48,39 @@ def model_input():
     return io.Model.Input(
         "model", tooltip="The model to patch; other patches, LoRAs and our nodes may come before or after."
     )
+
+
+_LIKE_KSAMPLER = {
+    "model": "The model to sample with.",
+    "seed": "The random seed of the noise.",
+    "steps": "Sampling steps.",
+    "cfg": "Classifier-free guidance scale.",
+    "sampler_name": "Any of ComfyUI's samplers.",
+    "scheduler": "Any of ComfyUI's schedulers.",
+    "positive": "From GSNSubjects.",
+    "negative": "What to avoid; a plain CLIPTextEncode is right here.",
+    "latent_image": "The latent to start from.",
+}
+
+
+def ksampler_inputs(steps: int, sampler: str, scheduler: str, /, **said: str) -> list:
+    """KSampler's inputs from model to latent_image, in its order; denoise is `denoise_input`. said: tooltips that are
+    not the usual ones."""
+    told = _LIKE_KSAMPLER | said
+    return [
+        io.Model.Input("model", tooltip=told["model"]),
+        io.Int.Input(
+            "seed", default=0, min=0, max=0xFFFFFFFFFFFFFFFF, control_after_generate=True, tooltip=told["seed"]
+        ),
+        io.Int.Input("steps", default=steps, min=1, max=10000, tooltip=told["steps"]),
+        io.Float.Input("cfg", default=7.5, min=0.0, max=100.0, step=0.1, round=0.01, tooltip=told["cfg"]),
+        io.Combo.Input("sampler_name", options=SAMPLERS, default=sampler, tooltip=told["sampler_name"]),
+        io.Combo.Input("scheduler", options=SCHEDULERS, default=scheduler, tooltip=told["scheduler"]),
+        io.Conditioning.Input("positive", tooltip=told["positive"]),
+        io.Conditioning.Input("negative", tooltip=told["negative"]),
+        io.Latent.Input("latent_image", tooltip=told["latent_image"]),
+    ]
+
+
+def denoise_input(tooltip: str = "1 = from pure noise.", **more):
+    return io.Float.Input("denoise", default=1.0, min=0.0, max=1.0, step=0.01, tooltip=tooltip, **more)

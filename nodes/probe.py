@@ -7,10 +7,10 @@ from typing_extensions import override
 
 from ..gsn.block_probe import block_text, ranking, table
 from ..gsn.draw_probe import block_ranking
-from ..gsn.host.sampling import SAMPLERS, SCHEDULERS, probe_blocks
+from ..gsn.host.sampling import probe_blocks
 from ..gsn.plan import GsnError
 from ..gsn.steps import Step, parse_steps
-from .io import CATEGORY
+from .io import CATEGORY, denoise_input, ksampler_inputs
 
 
 class GSNBlockProbe(io.ComfyNode):
@@ -27,26 +27,16 @@ class GSNBlockProbe(io.ComfyNode):
             search_aliases=["attention blocks", "layer ranking", "best block", "which layers"],
             is_output_node=True,
             inputs=[
-                io.Model.Input("model", tooltip="The model to look at. What our nodes do to it is left out."),
-                io.Int.Input(
-                    "seed", default=0, min=0, max=0xFFFFFFFFFFFFFFFF, control_after_generate=True,
-                    tooltip="The random seed of the noise. Ranks vary with it: look at a batch, or at several.",
+                *ksampler_inputs(
+                    20,
+                    "euler",
+                    "normal",
+                    model="The model to look at. What our nodes do to it is left out.",
+                    seed="The random seed of the noise. Ranks vary with it: look at a batch, or at several.",
+                    positive="From GSNSubjects, with two subjects or more.",
+                    latent_image="The latent to start from. A batch gives a steadier ranking.",
                 ),
-                io.Int.Input("steps", default=20, min=1, max=10000, tooltip="Sampling steps."),
-                io.Float.Input(
-                    "cfg", default=7.5, min=0.0, max=100.0, step=0.1, round=0.01,
-                    tooltip="Classifier-free guidance scale.",
-                ),
-                io.Combo.Input(
-                    "sampler_name", options=SAMPLERS, default="euler", tooltip="Any of ComfyUI's samplers."
-                ),
-                io.Combo.Input(
-                    "scheduler", options=SCHEDULERS, default="normal", tooltip="Any of ComfyUI's schedulers."
-                ),
-                io.Conditioning.Input("positive", tooltip="From GSNSubjects, with two subjects or more."),
-                io.Conditioning.Input("negative", tooltip="What to avoid; a plain CLIPTextEncode is right here."),
-                io.Latent.Input("latent_image", tooltip="The latent to start from. A batch gives a steadier ranking."),
-                io.Float.Input("denoise", default=1.0, min=0.0, max=1.0, step=0.01, tooltip="1 = from pure noise."),
+                denoise_input(),
                 io.String.Input(
                     "at_steps",
                     default="",

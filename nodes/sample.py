@@ -6,10 +6,10 @@ from comfy_api.latest import io
 from comfy_execution.graph_utils import ExecutionBlocker
 from typing_extensions import override
 
-from ..gsn.host.sampling import SAMPLERS, SCHEDULERS, output_connected, output_connected_now, sample
+from ..gsn.host.sampling import output_connected, output_connected_now, sample
 from ..gsn.presets import PRESETS, plan_of, with_numbers
 from ..gsn.steps import Step
-from .io import CATEGORY, step_inputs, trace_output
+from .io import CATEGORY, denoise_input, ksampler_inputs, step_inputs, trace_output
 
 _PLAIN = 1  # output slot
 
@@ -27,41 +27,14 @@ class GSNKSampler(io.ComfyNode):
             " the same seed, computed only when it is connected.",
             search_aliases=["ksampler", "missing subject", "attend and excite", "before after"],
             inputs=[
-                io.Model.Input("model", tooltip="The model to sample with."),
-                io.Int.Input(
-                    "seed",
-                    default=0,
-                    min=0,
-                    max=0xFFFFFFFFFFFFFFFF,
-                    control_after_generate=True,
-                    tooltip="The random seed of the noise.",
+                *ksampler_inputs(
+                    50,
+                    "ddpm",
+                    "ddim_uniform",
+                    sampler_name="Any of ComfyUI's samplers. The paper used ddpm.",
+                    scheduler="Any of ComfyUI's schedulers. ddim_uniform spaces steps as the paper did.",
                 ),
-                io.Int.Input("steps", default=50, min=1, max=10000, tooltip="Sampling steps."),
-                io.Float.Input(
-                    "cfg",
-                    default=7.5,
-                    min=0.0,
-                    max=100.0,
-                    step=0.1,
-                    round=0.01,
-                    tooltip="Classifier-free guidance scale.",
-                ),
-                io.Combo.Input(
-                    "sampler_name",
-                    options=SAMPLERS,
-                    default="ddpm",
-                    tooltip="Any of ComfyUI's samplers. The paper used ddpm.",
-                ),
-                io.Combo.Input(
-                    "scheduler",
-                    options=SCHEDULERS,
-                    default="ddim_uniform",
-                    tooltip="Any of ComfyUI's schedulers. ddim_uniform spaces steps as the paper did.",
-                ),
-                io.Conditioning.Input("positive", tooltip="From GSNSubjects."),
-                io.Conditioning.Input("negative", tooltip="What to avoid; a plain CLIPTextEncode is right here."),
-                io.Latent.Input("latent_image", tooltip="The latent to start from."),
-                io.Float.Input("denoise", default=1.0, min=0.0, max=1.0, step=0.01, tooltip="1 = from pure noise."),
+                denoise_input(),
                 io.Combo.Input(
                     "method",
                     options=list(PRESETS),

@@ -5,12 +5,11 @@ from __future__ import annotations
 from comfy_api.latest import io
 from typing_extensions import override
 
-from ..gsn.host.sampling import SAMPLERS, SCHEDULERS
 from ..gsn.host.search import ORIGIN, look_at_noises, noises_of
 from ..gsn.plan import GsnError
 from ..gsn.seeds import best_first, ranking
 from ..gsn.trace import TraceHandle
-from .io import CATEGORY, loss_input, trace_output
+from .io import CATEGORY, denoise_input, ksampler_inputs, loss_input, trace_output
 
 
 class GSNSeedSearch(io.ComfyNode):
@@ -25,33 +24,21 @@ class GSNSeedSearch(io.ComfyNode):
             " a latent that makes any sampler with the same seed start from the best of them. No gradients.",
             search_aliases=["best seed", "noise search", "seed explorer", "batch index", "cherry pick"],
             inputs=[
-                io.Model.Input("model", tooltip="The model to sample with. Our other nodes on it do nothing here."),
-                io.Int.Input(
-                    "seed",
-                    default=0,
-                    min=0,
-                    max=0xFFFFFFFFFFFFFFFF,
-                    control_after_generate=True,
-                    tooltip="Candidate i has the noise of image i in a batch of this seed. Wire the seed output to the"
+                *ksampler_inputs(
+                    50,
+                    "ddim",
+                    "ddim_uniform",
+                    model="The model to sample with. Our other nodes on it do nothing here.",
+                    seed="Candidate i has the noise of image i in a batch of this seed. Wire the seed output to the"
                     " sampler.",
+                    steps="Steps of the run to come.",
+                    cfg="As in the run to come.",
+                    sampler_name="As in the run to come. Ancestral and SDE samplers add noise that depends on the"
+                    " batch, so with them the look is only a hint.",
+                    scheduler="As in the run to come.",
+                    negative="As in the run to come.",
+                    latent_image="The latent to start from; of a batch, its first image.",
                 ),
-                io.Int.Input("steps", default=50, min=1, max=10000, tooltip="Steps of the run to come."),
-                io.Float.Input(
-                    "cfg", default=7.5, min=0.0, max=100.0, step=0.1, round=0.01, tooltip="As in the run to come."
-                ),
-                io.Combo.Input(
-                    "sampler_name",
-                    options=SAMPLERS,
-                    default="ddim",
-                    tooltip="As in the run to come. Ancestral and SDE samplers add noise that depends on the batch, so"
-                    " with them the look is only a hint.",
-                ),
-                io.Combo.Input(
-                    "scheduler", options=SCHEDULERS, default="ddim_uniform", tooltip="As in the run to come."
-                ),
-                io.Conditioning.Input("positive", tooltip="From GSNSubjects."),
-                io.Conditioning.Input("negative", tooltip="As in the run to come."),
-                io.Latent.Input("latent_image", tooltip="The latent to start from; of a batch, its first image."),
                 io.Int.Input("candidates", default=16, min=2, max=64, tooltip="How many noises to look at."),
                 io.Int.Input(
                     "look_at_step",
@@ -72,16 +59,7 @@ class GSNSeedSearch(io.ComfyNode):
                     optional=True,
                     tooltip="Candidates sampled in one batch. More needs more memory.",
                 ),
-                io.Float.Input(
-                    "denoise",
-                    default=1.0,
-                    min=0.0,
-                    max=1.0,
-                    step=0.01,
-                    advanced=True,
-                    optional=True,
-                    tooltip="As in the run to come; 1 = from pure noise.",
-                ),
+                denoise_input("As in the run to come; 1 = from pure noise.", advanced=True, optional=True),
             ],
             outputs=[
                 io.Latent.Output(display_name="latent", tooltip="For the sampler's latent_image."),
