@@ -64,6 +64,17 @@ def with_their_subjects(conds: dict) -> list[tuple[dict, Subjects | None]]:
     ]
 
 
+def check_lengths(origin: str, family: Family, model: Any, entries: Sequence[dict]) -> None:
+    """Refuse texts longer than what the network reads: what lies where in its sequence would not be known."""
+    most = family.most_text(model)
+    longest = max((entry["model_conds"]["c_crossattn"].cond.shape[1] for entry in entries), default=0)
+    if most is not None and longest > most:
+        raise GsnError(
+            f"{origin}: the positive conditioning has {longest} text tokens, but {family.title} reads the first {most}"
+            " alone and its attention is not read for longer texts; shorten the prompt"
+        )
+
+
 def part_seen(entry: dict, shape: Sequence[int]) -> tuple[int, int]:
     """(h, w) of what an entry with an area is given of a latent of this shape, [..., h, w]; else all of it."""
     h, w = shape[-2:]

@@ -24,7 +24,7 @@ from ..trace import StepInfo, Trace, TraceHandle
 from . import memory
 from .attention_edit import Editing, Range, range_of
 from .capture import choose_layers, finer_layers, grid_of
-from .checks import check_latent, check_stream, entries_of, named, part_seen, with_their_subjects
+from .checks import check_latent, check_lengths, check_stream, entries_of, named, part_seen, with_their_subjects
 from .differentiable import differentiable, refuse_foreign
 from .families import family_of
 from .forward import EntryForward, OpenedStep, Reading, detached, noise_level, unnoticed
@@ -114,6 +114,8 @@ def prepare(plan: Plan, sampler: Any, guider: Any, sigmas: Tensor, noise: Tensor
             return None
     trace.prompt = " | ".join(dict.fromkeys(subjects.prompt for _, subjects in entries))
     trace.labels = tuple(label for _, subjects in entries for label in subjects.labels)
+    read = with_their_subjects(guider.conds) if any(one.intervention.edits for one in actions) else entries
+    check_lengths(actions[0].origin, family, model, [entry for entry, _ in read])
     spec = plan.capture or CaptureSpec()
     check_stream(spec.stream, [subjects for _, subjects in entries])
     layers = choose_layers(family, model, spec, preset)

@@ -160,6 +160,22 @@ def test_a_describing_word_of_the_other_encoder_is_refused_before_the_first_mode
                 assert words in result.error, result.error
 
 
+@pytest.mark.parametrize("node", ["SingleStepIterRef", "GSNAttentionTemperature"])
+def test_a_text_longer_than_the_model_reads_is_refused_before_the_first_model_call(comfy, node):
+    """PixelDiT has positions for 300 tokens and leaves out what comes behind; a ToyText's chunk has 20."""
+    from . import test_families as zoo
+
+    patch = zoo.refine(iterations=1)
+    if node != patch[0]:
+        patch = (node, {"factor": 1.2, "words": "whole text", "first_step": 0, "last_step": 3, "step_unit": "index"})
+    assert comfy.run(zoo.graph("pixeldit", [patch], chunks=15), ["out"]).ok
+    assert comfy.run(zoo.graph("pixeldit", chunks=16), ["out"]).ok, "without us the model takes it"
+    result = comfy.run(zoo.graph("pixeldit", [patch], chunks=16), ["out"])
+    assert not result.ok and not result.progress
+    for words in (node, "320 text tokens", "PixelDiT", "first 300", "shorten"):
+        assert words in result.error, result.error
+
+
 def mixed_encoders():
     nodes = graph([refine()])
     nodes["s"] = {"class_type": "ToyModel", "inputs": {"family": "sdxl", "seed": 0}}

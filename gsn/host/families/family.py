@@ -122,6 +122,10 @@ class Family(Protocol):
         """Length of the conditioning that the network is given, for a text of this many tokens."""
         ...
 
+    def most_text(self, model: Any) -> int | None:
+        """Tokens of text that the network reads, where it leaves out what comes behind; None where it reads all."""
+        ...
+
     def attach(self, model_options: dict, sink: Sink, position: Position, text: int, images: bool = False) -> None:
         """Make every call of `layers` report to the sink, in this clone of the model options only.
 

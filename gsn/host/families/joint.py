@@ -65,6 +65,7 @@ class Joint:
     where the model's `extra_conds` pads it. call: which attention call of a block it is, for those that cannot
     be told apart by their lengths. silent: see Block. counts_references: the model says how many tokens its
     reference images have, so that tokens of another pack's, which would move the text, are noticed.
+    most: the network -> how many tokens of text it reads, where it leaves out what comes behind.
     """
 
     title: str
@@ -76,6 +77,7 @@ class Joint:
     call: int | None = None
     silent: ModuleType | None = None
     counts_references: bool = False
+    most: Callable[[Any], int] | None = None
 
     def preset_name(self, model: Any) -> str | None:
         return next((name for kind, name in self.kinds if type(model) is kind), None)
@@ -90,6 +92,9 @@ class Joint:
     def layers(self, model: Any) -> tuple[Layer, ...]:
         ratio = 1 / self.patch(model.diffusion_model)
         return tuple(Layer(block.key, *block.key, ratio) for block in self.blocks(model))
+
+    def most_text(self, model: Any) -> int | None:
+        return None if self.most is None else self.most(model.diffusion_model)
 
     def attach(self, model_options: dict, sink: Sink, position: Position, text: int, images: bool = False) -> None:
         def wrapper(executor, x, t, c_concat=None, c_crossattn=None, control=None, transformer_options=None, **kwargs):

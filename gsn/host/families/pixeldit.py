@@ -13,4 +13,5 @@ PIXELDIT = Joint(
     kinds=((known.PixelDiTT2I, "transformer"),),
     parts=lambda network: [("block", network.patch_blocks)],
     patch=lambda network: network.patch_size,
+    most=lambda network: network.txt_max_length,
 )

@@ -66,6 +66,9 @@ class Unet:
     def given(self, text: int) -> int:
         return text
 
+    def most_text(self, model: Any) -> int | None:
+        return None
+
     def attach(self, model_options: dict, sink: Sink, position: Position, text: int, images: bool = False) -> None:
         def wrapper(executor, x, t, c_concat=None, c_crossattn=None, control=None, transformer_options=None, **kwargs):
             # calc_cond_batch rebuilds the options as plain dicts, so the catch-all goes in after it
