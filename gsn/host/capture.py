@@ -49,6 +49,14 @@ def choose_layers(family: Family, model: Any, spec: CaptureSpec, preset: ModelPr
     return tuple(chosen)
 
 
+def last_layer(offered: Sequence[Layer], layers: tuple[Layer, ...], needs: frozenset[str]) -> tuple:
+    """Key of the layer after which a call may end that reads these, and what else is needed: see `AttentionMaps`."""
+    if "blocks" in needs:
+        return offered[-1].key
+    read = layers + finer_layers(tuple(offered), layers) if "fine" in needs else layers
+    return next(layer.key for layer in reversed(offered) if layer in read)
+
+
 def grid_of(layers: tuple[Layer, ...], latent: Sequence[int]) -> tuple[int, int]:
     """(h, w) of the maps that `Collector` will make of a latent of this shape, [..., h, w]: networks round up."""
     cell = round(1 / max(layer.ratio for layer in layers))

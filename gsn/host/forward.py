@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from ..interventions import History, NoiseLevel
 from ..maps import AttentionMaps, MapProcessing
 from ..subjects import Subjects
-from .capture import CaptureDone, Collector
+from .capture import CaptureDone, Collector, last_layer
 from .differentiable import alias
 from .families import Family, Layer, Position
 
@@ -81,10 +81,7 @@ class Reading:
 
     def last(self, needs: frozenset[str]) -> tuple:
         """Key of the layer after which a call may end."""
-        if "blocks" in needs:
-            return self.offered[-1].key
-        read = self.layers + self.fine if "fine" in needs else self.layers
-        return next(layer.key for layer in reversed(self.offered) if layer in read)
+        return last_layer(self.offered, self.layers, needs)
 
     def collector(self, subjects: Subjects, needs: frozenset[str]) -> Collector:
         fine = self.fine if "fine" in needs else None

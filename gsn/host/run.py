@@ -148,8 +148,7 @@ def prepare(plan: Plan, sampler: Any, guider: Any, sigmas: Tensor, noise: Tensor
     editing = Editing(family, ranges, with_their_subjects(guider.conds)) if ranges else None
     stock = (sampler.sampler_function, getattr(sampler, "extra_options", {}))
     return _Run(
-        opening, editing, guider, stock, sigmas, noise, schedule, preset, spec.memory, reading, entries, histories,
-        trace,
+        opening, editing, guider, stock, sigmas, noise, schedule, preset, spec, reading, entries, histories, trace,
     )  # fmt: skip
 
 
@@ -213,7 +212,7 @@ class _Run:
     noise: Tensor  # [B, C, h, w], unit variance; zeros where the run adds none
     schedule: Schedule
     preset: ModelPreset
-    memory: str  # CaptureSpec's
+    spec: CaptureSpec
     reading: Reading
     entries: list[tuple[dict, Subjects]]
     histories: list[History]  # of each entry
@@ -273,7 +272,8 @@ class _Run:
         gradients = action.intervention.gradients
         way = memory.Way(recompute=False, one_by_one=False)
         if gradients:
-            way = memory.way_to_fit(self.memory, self.preset, step.model, step.x.shape, step.x.device)
+            share = memory.share_of(self.reading.family, self.preset, step.model, self.spec, action.needs)
+            way = memory.way_to_fit(self.spec.memory, self.preset, step.model, step.x.shape, step.x.device, share)
         with ExitStack() as stack:
             stack.enter_context(memory.pages(step.x.device, keep=not way.recompute))
             rewind = stack.enter_context(unnoticed(step.extra_args["model_options"], step.x.device))

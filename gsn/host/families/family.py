@@ -31,12 +31,14 @@ class Block:
     """A module that one block of the model is, or one of several; key: the block's address.
 
     silent: the Python module through whose name `optimized_attention` the block calls attention without passing
-    the model call's options on; None where it passes them.
+    the model call's options on; None where it passes them. weight: how many numbers a gradient pass keeps of
+    it, as a share of the others' (in no unit).
     """
 
     key: tuple
     module: nn.Module
     silent: ModuleType | None = None
+    weight: float = 1.0
 
 
 @dataclass

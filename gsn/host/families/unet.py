@@ -5,7 +5,7 @@ The text axis is one stream of CLIP tokens, 77 per chunk; SDXL's two encoders sh
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any
 
@@ -14,7 +14,7 @@ import comfy.supported_models as configs
 from comfy.ldm.modules.attention import SpatialTransformer, attention_pytorch, optimized_attention
 from comfy.ldm.modules.diffusionmodules.openaimodel import Downsample, ResBlock, UNetModel, Upsample
 from comfy.patcher_extension import WrappersMP, add_wrapper_with_key
-from torch import Tensor
+from torch import Tensor, nn
 
 from ...plan import GsnError
 from .edited import Place, edited_attention
@@ -39,26 +39,15 @@ class Unet:
         return next((name for config, name in _PRESETS if isinstance(model.model_config, config)), None)
 
     def layers(self, model: Any) -> tuple[Layer, ...]:
-        unet = model.diffusion_model
-        found: list[Layer] = []
-        ratio = 1.0
-        for number, block in enumerate(unet.input_blocks):
-            ratio /= 2 ** sum(isinstance(m, Downsample) for m in block)
-            found += _layers_of(block, "input", number, ratio)
-        if unet.middle_block is not None:
-            found += _layers_of(unet.middle_block, "middle", 0, ratio)
-        for number, block in enumerate(unet.output_blocks):
-            found += _layers_of(block, "output", number, ratio)
-            ratio *= 2 ** sum(isinstance(m, Upsample) for m in block)
-        return tuple(found)
+        return tuple(
+            layer for part, number, ratio, block in _levels(model.diffusion_model)
+            for layer in _layers_of(block, part, number, ratio)
+        )  # fmt: skip
 
     def blocks(self, model: Any) -> tuple[Block, ...]:
-        unet = model.diffusion_model
-        parts = (("input", unet.input_blocks), ("middle", [unet.middle_block or ()]), ("output", unet.output_blocks))
         return tuple(
-            Block((part, number), module)
-            for part, modules in parts
-            for number, block in enumerate(modules)
+            Block((part, number), module, weight=ratio**2 * _width(module))
+            for part, number, ratio, block in _levels(model.diffusion_model)
             for module in block
             if isinstance(module, (ResBlock, SpatialTransformer))
         )
@@ -90,6 +79,28 @@ class Unet:
         replacements = dict(options.get("patches_replace", {}))
         replacements["attn2"] = _EditedBlocks(replacements.get("attn2", {}), images)
         options["patches_replace"] = replacements
+
+
+def _levels(unet: Any) -> Iterator[tuple[str, int, float, Any]]:
+    """(part, number, its grid / the latent's, modules) of each block, in the order in which they run."""
+    ratio = 1.0
+    for number, block in enumerate(unet.input_blocks):
+        ratio /= 2 ** sum(isinstance(m, Downsample) for m in block)
+        yield "input", number, ratio, block
+    if unet.middle_block is not None:
+        yield "middle", 0, ratio, unet.middle_block
+    for number, block in enumerate(unet.output_blocks):
+        yield "output", number, ratio, block
+        ratio *= 2 ** sum(isinstance(m, Upsample) for m in block)
+
+
+def _width(module: nn.Module) -> int:
+    """What its layers give for each of its cells, together: counted on toys, that is what backward keeps of it."""
+    return sum(
+        one.out_features if isinstance(one, nn.Linear) else one.out_channels
+        for one in module.modules()
+        if isinstance(one, (nn.Linear, nn.Conv2d))
+    )
 
 
 def _layers_of(block: Any, part: str, number: int, ratio: float) -> list[Layer]:
