@@ -38,8 +38,8 @@ def needed(preset: ModelPreset, model: Any, shape: Any, recompute: bool, share: 
 def share_of(family: Family, preset: ModelPreset, model: Any, spec: CaptureSpec, needs: frozenset[str]) -> float:
     """What a pass keeps, as a share of one that reads the family's own blocks for the subjects' maps alone.
 
-    By the weights of the blocks that run. Counted on toys of SD 1.5, SDXL and Flux it is right within a tenth for passes
-    that end later than the family's own, and too high by up to a half for those that end in the first blocks.
+    By the weights of the blocks that run. Counted on toys of SD 1.5, SDXL and Flux it is right within a tenth for
+    passes that end later than the family's own, and too high by up to a half for those that end in the first blocks.
     """
     offered = family.layers(model)
     own, chosen = (choose_layers(family, model, one, preset) for one in (CaptureSpec(), spec))

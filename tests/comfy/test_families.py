@@ -45,7 +45,7 @@ class Probe:
         self.found = None
         host = comfy.pack("gsn.host.run")
 
-        def act(run, action, info, step, denoised):
+        def act(run, action, info, step, denoised, noise_seed):
             self.found = look(run, action, step)
             return torch.zeros_like(step.x)
 
