@@ -60,7 +60,8 @@ def seconds(server: Server, *what) -> float:
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("name", nargs="*", metavar="NAME", help="methods to measure (all that run on the demo model)")
-    names = parser.parse_args().name or [name for name, one in PRESETS.items() if one.moves and one.noise != "flow"]
+    runs = [name for name, one in PRESETS.items() if one.moves and one.noise != "flow" and one.family == "any"]
+    names = parser.parse_args().name or runs
     about = json.loads((ROOT / "demo" / "validation.json").read_text())
     prompts = [f"a photo of a {a} and a {b}" for a, b in about["validation"]["pairs"][:PROMPTS]]
     found = json.loads(FOUND.read_text()) if FOUND.exists() else {}

@@ -26,6 +26,9 @@ LAYOUTS = {
     "gsn_four_methods": [
         [(name, 0, name) for name in row] for row in (("paper", "Attend&Excite"), ("InitNO", "SAGA"))
     ],
+    "gsn_better_noise": [[(name, i, name) for i in range(4)] for name in ("plain", "best of 16", "InitNO")],
+    "gsn_saga": [[(name, i, name) for i in range(4)] for name in ("plain", "distribution", "distribution, guided")],
+    "gsn_no_gradients": [[(name, i, name) for i in range(4)] for name in ("plain", "TACA", "DeLeaker")],
     "gsn_block_probe": [[("GSN Block Probe", 0, "")]],
     "gsn_your_checkpoint": [[("GSN Heatmaps", 0, "")]],
 }

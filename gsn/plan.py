@@ -77,12 +77,12 @@ class Action:
 
 @dataclass(frozen=True)
 class Plan:
-    """presets: (node, name, whose noise levels it names) of each preset in it, to be checked with the model."""
+    """presets: (node, name, noise, family) of each preset in it, to be checked with the model; see `Preset`."""
 
     capture: CaptureSpec | None = None
     actions: tuple[Action, ...] = ()
     traces: tuple[TraceHandle, ...] = ()
-    presets: tuple[tuple[str, str, str], ...] = ()
+    presets: tuple[tuple[str, str, str, str], ...] = ()
 
     def merged(self, other: Plan) -> Plan:
         """This plan, then the other; the later node's capture settings win."""

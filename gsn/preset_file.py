@@ -13,7 +13,7 @@ from typing import Any
 
 from .interventions import INTERVENTIONS, Intervention
 from .losses import LOSSES, Objective, Term
-from .presets import Move, Preset
+from .presets import PRESET_FAMILIES, Move, Preset
 from .steps import Step, StepError, parse_steps
 
 _NOISE = ("any", "ddpm", "flow")
@@ -26,7 +26,7 @@ class PresetError(ValueError):
 
 def to_json(preset: Preset) -> str:
     content = {"use": preset.use, "source": preset.source, "confidence": preset.confidence, "noise": preset.noise,
-               "moves": [_written(move) for move in preset.moves]}  # fmt: skip
+               "family": preset.family, "moves": [_written(move) for move in preset.moves]}  # fmt: skip
     return json.dumps(content, indent=2, ensure_ascii=False)
 
 
@@ -36,13 +36,14 @@ def from_json(text: str) -> Preset:
         content = json.loads(text)
     except ValueError as error:
         raise PresetError(f"this is not JSON: {error}") from None
-    _known(content, ("use", "source", "confidence", "noise", "moves"), "the preset")
+    _known(content, ("use", "source", "confidence", "noise", "family", "moves"), "the preset")
     noise = _choice(content.get("noise", "any"), _NOISE, "noise")
+    family = _choice(content.get("family", "any"), ("any", *PRESET_FAMILIES), "family")
     moves = content.get("moves")
     if not isinstance(moves, list):
         raise PresetError("moves is missing; give a list, [] for ordinary sampling")
     words = {key: _text(content.get(key, ""), key) for key in ("source", "confidence", "use")}
-    return Preset(tuple(_move(one, f"moves[{i}]") for i, one in enumerate(moves)), noise, **words)
+    return Preset(tuple(_move(one, f"moves[{i}]") for i, one in enumerate(moves)), noise, **words, family=family)
 
 
 def _written(move: Move) -> dict:

@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from .interventions import Distribution, Guide, InitNoise, Intervention, Refine, Reweight, Temperature
 from .interventions.levels import INITNO_LEVELS
 from .losses import PAPER, Objective, Term, objective
-from .model_presets import ModelPreset
+from .model_presets import MODEL_PRESETS, ModelPreset
 from .plan import Action, Plan
 from .steps import Step
 from .trace import TraceHandle
@@ -41,6 +41,7 @@ class Preset:
     """A method. noise: whose noise levels it names: "ddpm", "flow", or "any" where it names none.
 
     source: where it is from; confidence: how sure its numbers are; use: when a person would choose it.
+    family: the only models it is for, a key of PRESET_FAMILIES, or "any".
     """
 
     moves: tuple[Move, ...]
@@ -48,6 +49,7 @@ class Preset:
     source: str
     confidence: str
     use: str
+    family: str = "any"
 
 
 def ddpm_sigma(index: float) -> float:
@@ -124,6 +126,22 @@ def _saga(index: int, momentum: float, **more) -> Move:
 
 _SAGA_SD3 = {"first": Step(0.9298, "sigma"), "paper_step": "5 of 28"}
 _SAGA = "the method's released configurations"
+PRESET_FAMILIES = {  # key of MODEL_PRESETS -> for people
+    "sdxl": "SDXL and its variants",
+    "sd3": "SD 3 and SD 3.5",
+    "flux": "Flux.1, Flux.2, Chroma and LongCat-Image",
+}
+
+
+def _of_family(family: str, model: str, carried: str, paper_step: str) -> Preset:
+    """The paper's refinement with one family's own numbers. carried: where the numbers are from, for people."""
+    known = MODEL_PRESETS[family]
+    move = Move(Refine(), PAPER, Step(known.refine_sigma, "sigma"), paper_step=paper_step)
+    confidence = f"untested on real weights of {model}: {carried}"
+    use = f"a place to start on {model}; untested on its real weights"
+    return Preset((move,), known.noise, "Grimal et al. 2025", confidence, use, family)
+
+
 _AUTO = "the source's; the noise level is the model's own, untested on real weights other than SD 1.4's and SD 3's"
 _TABLE = "Table 1 of Grimal et al. 2025 and the method's released code"
 PRESETS: dict[str, Preset] = {
@@ -189,6 +207,18 @@ PRESETS: dict[str, Preset] = {
         (Move(Refine(), PAPER, Step(0.9741, "sigma"), paper_step="2 of 28"),), "flow", "Grimal et al. 2025",
         "the step is the paper's, the rate (0.01) is lost in the text and a guess", "the paper's own step for SD 3",
     ),
+    "Ours (SDXL)": _of_family(
+        "sdxl", "SDXL", "noise level and rate are those of SD 1.4, whose schedule of noise it has; of its blocks the"
+        " encoder half is read, because on the demo model that half does as well as all", "8 of 50, SD 1.4",
+    ),
+    "Ours (SD 3.5)": _of_family(
+        "sd3", "SD 3.5", "noise level and rate are those of SD 3 medium, where the rate (0.01) is a guess already",
+        "2 of 28, SD 3",
+    ),
+    "Ours (Flux)": _of_family(
+        "flux", "Flux", "noise level and rate are those of SD 3 medium, where the rate (0.01) is a guess already; that"
+        " its double blocks alone are read is a guess, too", "2 of 28, SD 3",
+    ),
     "SAGA": Preset(
         (_saga(10, 0.4),), "ddpm", "Grimal et al. 2026", _SAGA, "many images of one prompt: paid once for the batch"
     ),
@@ -235,13 +265,18 @@ PRESETS: dict[str, Preset] = {
 }  # fmt: skip
 
 
-def refuse_noise(name: str, noise: str, model: ModelPreset) -> None:
-    """Raise ValueError where a preset's noise levels are not this model's."""
-    if noise in ("any", model.noise):
+def refuse_other_models(name: str, noise: str, family: str, model: ModelPreset) -> None:
+    """Raise ValueError where a preset's noise levels are not this model's, or it is for other models alone."""
+    if _suits(noise, family, model):
         return
-    others = ", ".join(key for key, one in PRESETS.items() if one.noise in ("any", model.noise))
-    kind = {"ddpm": "SD 1.x, SD 2.x and SDXL", "flow": "flow models such as SD 3 and Flux"}[noise]
-    raise ValueError(f"the preset '{name}' names noise levels of {kind}; for this model there are: {others}")
+    others = ", ".join(key for key, one in PRESETS.items() if _suits(one.noise, one.family, model))
+    kind = {"ddpm": "SD 1.x, SD 2.x and SDXL", "flow": "flow models such as SD 3 and Flux"}
+    reason = f"names noise levels of {kind[noise]}" if family == "any" else f"is for {PRESET_FAMILIES[family]}"
+    raise ValueError(f"the preset '{name}' {reason}; for this model there are: {others}")
+
+
+def _suits(noise: str, family: str, model: ModelPreset) -> bool:
+    return noise in ("any", model.noise) and (family == "any" or MODEL_PRESETS[family] is model)
 
 
 def with_numbers(preset: Preset, step: Step, iterations: int, rate: float, size: float) -> Preset:
@@ -267,7 +302,7 @@ def plan_of(origin: str, name: str, preset: Preset) -> tuple[Plan, TraceHandle]:
     actions = tuple(
         Action(origin, move.intervention, move.first, move.last, move.objective, move.only) for move in preset.moves
     )
-    return Plan(actions=actions, traces=(handle,), presets=((origin, name, preset.noise),)), handle
+    return Plan(actions=actions, traces=(handle,), presets=((origin, name, preset.noise, preset.family),)), handle
 
 
 def describe(name: str, preset: Preset, model: ModelPreset) -> str:

@@ -9,7 +9,7 @@ from ..gsn.host.preset_files import chosen_preset, file_state, model_preset
 from ..gsn.host.run import with_plan
 from ..gsn.plan import GsnError
 from ..gsn.preset_file import to_json
-from ..gsn.presets import PRESETS, describe, plan_of, refuse_noise
+from ..gsn.presets import PRESETS, describe, plan_of, refuse_other_models
 from .io import CATEGORY, model_input, trace_output
 
 
@@ -60,7 +60,7 @@ class GSNPreset(io.ComfyNode):
         known = model_preset(model, "GSNPreset")
         name, chosen = chosen_preset("GSNPreset", preset, file)
         try:
-            refuse_noise(name, chosen.noise, known)
+            refuse_other_models(name, chosen.noise, chosen.family, known)
         except ValueError as error:
             raise GsnError(f"GSNPreset: {error}") from None
         plan, handle = plan_of("GSNPreset", name, chosen)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from torch import Tensor
@@ -62,6 +62,15 @@ def with_their_subjects(conds: dict) -> list[tuple[dict, Subjects | None]]:
         for entry, subjects in positive
         if entry["model_conds"].get("c_crossattn") is not None
     ]
+
+
+def part_seen(entry: dict, shape: Sequence[int]) -> tuple[int, int]:
+    """(h, w) of what an entry with an area is given of a latent of this shape, [..., h, w]; else all of it."""
+    h, w = shape[-2:]
+    if (area := entry.get("area")) is None:
+        return h, w
+    half = len(area) // 2  # sizes, then where it begins, in the latent's order
+    return min(area[half - 2], h - area[-2]), min(area[half - 1], w - area[-1])
 
 
 def check_stream(stream: str, texts: list[Subjects]) -> None:

@@ -17,14 +17,14 @@ from torch import Tensor
 from ..interventions import Context, Distribution, History
 from ..model_presets import MODEL_PRESETS, ModelPreset
 from ..plan import Action, CaptureSpec, GsnError, Plan
-from ..presets import refuse_noise
+from ..presets import refuse_other_models
 from ..steps import Schedule
 from ..subjects import Subjects
 from ..trace import StepInfo, Trace, TraceHandle
 from . import memory
 from .attention_edit import Editing, Range, range_of
 from .capture import choose_layers, finer_layers, grid_of
-from .checks import check_latent, check_stream, entries_of, named, with_their_subjects
+from .checks import check_latent, check_stream, entries_of, named, part_seen, with_their_subjects
 from .differentiable import differentiable, refuse_foreign
 from .families import family_of
 from .forward import EntryForward, OpenedStep, Reading, detached, noise_level, unnoticed
@@ -102,8 +102,8 @@ def prepare(plan: Plan, sampler: Any, guider: Any, sigmas: Tensor, noise: Tensor
     model = guider.inner_model
     family = family_of(model, origin)
     preset = MODEL_PRESETS[family.preset_name(model)]
-    for node, *preset_noise in plan.presets:
-        named(node, refuse_noise, *preset_noise, preset)
+    for node, *meant_for in plan.presets:
+        named(node, refuse_other_models, *meant_for, preset)
     asking = [action for action in actions if action.intervention.needs_subjects]
     entries = entries_of(guider.conds, family, asking[0].origin) if asking else []
     if asking and not entries:
@@ -128,8 +128,8 @@ def prepare(plan: Plan, sampler: Any, guider: Any, sigmas: Tensor, noise: Tensor
         if action.intervention.gradients:
             refuse_foreign(model, action.origin)
     schedule = _schedule(model, sigmas)
-    grid = grid_of(layers, noise.shape)
-    resolved = _resolve(actions, schedule, preset, [s for _, s in entries], grid, trace)
+    texts = [(subjects, grid_of(layers, part_seen(entry, noise.shape))) for entry, subjects in entries]
+    resolved = _resolve(actions, schedule, preset, texts, spec.stream, trace)
     mapped = {i: [a for a in acting if a.intervention.reads_maps] for i, acting in resolved.items()}
     opening = {i: acting for i, acting in mapped.items() if acting}
     ranges = _ranges(actions, resolved, schedule)
@@ -169,17 +169,18 @@ def _schedule(model: Any, sigmas: Tensor) -> Schedule:
 
 
 def _resolve(
-    actions: Iterable[Action], schedule: Schedule, preset: ModelPreset, texts: list[Subjects], grid: tuple[int, int],
-    trace: Trace,
+    actions: Iterable[Action], schedule: Schedule, preset: ModelPreset, texts: list[tuple[Subjects, tuple[int, int]]],
+    stream: str, trace: Trace,
 ) -> dict[int, list[Action]]:  # fmt: skip
-    """Step index -> the actions that act there, in order. grid: (h, w) of the whole picture's maps."""
+    """Step index -> the actions that act there, in order. texts: each with (h, w) of its maps; stream: the one read."""
     found: dict[int, list[Action]] = {}
-    described = "attributes" if any(one.attributes for text in texts for one in text.items) else "no attributes"
+    described = "attributes" if any(one.attributes for text, _ in texts for one in text.items) else "no attributes"
     for action in actions:
         if action.only not in ("", described):
             continue
-        for subjects in texts:
+        for subjects, grid in texts:
             named(action.origin, action.objective.check, subjects, grid)
+            named(action.origin, action.objective.check_read, subjects, stream)
         if action.last is None:
             usual = preset.refine_sigma
             if isinstance(action.intervention, Distribution):
@@ -239,25 +240,29 @@ class _Run:
         info = StepInfo(index, self.schedule.sigmas[index], self.schedule.percent(self.schedule.sigmas[index]))
         sigma = self.sigmas[index].detach()
         scale = float(model.model_sampling.calculate_input(sigma.reshape(1), torch.ones(1, device=x.device)))
-        delta = None
+        delta, drawn = None, 0
         for action in self.actions[index]:
             if isinstance(action.intervention, Distribution):
                 self._tell_of_noise(action, x, index, model_k, extra_args)
             try:
-                delta = self._act(action, info, OpenedStep(x, sigma, scale, model, model_k, extra_args), denoised)
+                step = OpenedStep(x, sigma, scale, model, model_k, extra_args)
+                delta = self._act(action, info, step, denoised, _noise_seed(extra_args, index, drawn))
             except Exception as error:
                 if not memory.is_out_of_memory(error):
                     raise
             else:
                 x.add_(delta.to(x.dtype))
                 self._pass_claims_on(action)
+                drawn += action.intervention.draws_noise
                 continue
             # outside the except block, so that the traceback does not hold the graph
             memory.release()
             raise memory.out_of_memory(action.origin, tuple(x.shape))
 
-    def _act(self, action: Action, info: StepInfo, step: OpenedStep, denoised: Tensor | None) -> Tensor:
-        """The change of x, [B, C, h, w]."""
+    def _act(
+        self, action: Action, info: StepInfo, step: OpenedStep, denoised: Tensor | None, noise_seed: int
+    ) -> Tensor:
+        """The change of x, [B, C, h, w]. noise_seed: of its own fresh noise."""
         bar = comfy.utils.ProgressBar(action.intervention.evaluations)
 
         def progress(done: int, maps: Tensor | None) -> None:
@@ -299,7 +304,7 @@ class _Run:
                 level=noise_level(step),
                 denoised=None if denoised is None else denoised.detach().clone().float(),
                 initial_noise=self._initial_noise(step.x.device),
-                generator=torch.Generator().manual_seed(hash((step.extra_args.get("seed") or 0, info.index)) % 2**63),
+                generator=torch.Generator().manual_seed(noise_seed),
                 loss_scale=2.0**16 if step.model.get_dtype_inference() == torch.float16 else 1.0,
             )
             forwards = tuple(
@@ -339,3 +344,10 @@ class _Run:
             if not ("timestep_start" in entry and sigma > entry["timestep_start"])
             and not ("timestep_end" in entry and sigma < entry["timestep_end"])
         ]
+
+
+def _noise_seed(extra_args: dict, index: int, drawn: int) -> int:
+    """Of an action's fresh noise. drawn: how many of the actions before it at this step took some, so that no two have
+    the same, and one that takes none changes nothing for the others."""
+    place = (drawn,) if drawn else ()
+    return hash((extra_args.get("seed") or 0, index, *place)) % 2**63

@@ -22,6 +22,7 @@ class BlockProbe:
     gradients = 0
     reads_maps = True
     edits = False
+    draws_noise = False
     needs_subjects = True
 
     def check(self, objective: Objective) -> None:

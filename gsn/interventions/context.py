@@ -115,7 +115,7 @@ class Context:
     level: the noise level. denoised: [B, C, h, w], the run's own clean estimate of the step before, or None at the
     first. initial_noise: [B, C, h, w] of unit variance, what the run started from; None where it added no noise,
     because it goes on where another one ended.
-    generator: the run's own, for fresh noise; it draws on the CPU and does not disturb the sampler's.
+    generator: the action's own, for fresh noise; it draws on the CPU and does not disturb the sampler's.
     one_by_one: images are evaluated one at a time.
     claim(forward, owners): from now on these cells belong to the subjects of this entry, [B, S, h, w] bool.
     out_of_memory(error), release(): the host's test for, and remedy of, exhausted memory. After the first

@@ -50,6 +50,7 @@ class Distribution:
     name = "distribution"
     reads_maps = True
     edits = False
+    draws_noise = True
     needs_subjects = True
 
     @property

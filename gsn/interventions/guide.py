@@ -27,6 +27,7 @@ class Guide:
     gradients = 1
     reads_maps = True
     edits = False
+    draws_noise = False
     needs_subjects = True
     evaluations = 1
 

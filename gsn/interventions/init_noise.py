@@ -23,6 +23,7 @@ from torch import Tensor
 
 from ..losses import Objective
 from .context import Context, Forward, Gradient, Levels, per_image
+from .levels import in_words
 from .refine import ADAM_EPS, check_levels
 from .schedule import check_rate
 
@@ -47,6 +48,7 @@ class InitNoise:
     name = "init_noise"
     reads_maps = True
     edits = False
+    draws_noise = True
     needs_subjects = True
 
     @property
@@ -63,9 +65,8 @@ class InitNoise:
         return self.rounds * self.iterations + self.last_iterations
 
     def describe(self) -> str:
-        levels = " and ".join(f"{name} is at or below {level:g}" for name, level in self.stop)
         said = f"initial noise: up to {self.rounds} rounds of {self.iterations} updates by Adam, rate {self.lr:g}"
-        said += f"; a round succeeds when {levels}" if levels else ""
+        said += f"; a round succeeds when {in_words(self.stop, ' is')}" if self.stop else ""
         return said + f"; otherwise {self.last_iterations} updates from the best round's noise"
 
     def check(self, objective: Objective) -> None:
@@ -190,7 +191,7 @@ class _Search:
         """Why an image that never came down to the levels has the latent it has."""
         if not usable:
             return "loss or gradient not finite; left as it was"
-        missed = f"no round came down to {_told(self.settings.stop)}; " if self.settings.stop else ""
+        missed = f"no round came down to {in_words(self.settings.stop)}; " if self.settings.stop else ""
         again = ", run again" if self.settings.last_iterations else ""
         broken = "; kept its last finite latent" if bool(best.broken[i]) or not finite else ""
         return f"{missed}took the best, round {int(best.number[i])}{again}{broken}"
@@ -217,7 +218,7 @@ class _Search:
         self.done = self.done | met
         where = f"round {number}" if number is not None else "second run of the best round"
         for i in met.nonzero().flatten().tolist():
-            self.reasons[i] = f"{_told(self.settings.stop)}, {where}"
+            self.reasons[i] = f"{in_words(self.settings.stop)}, {where}"
             self.updates[i] = int(updates[i])
 
     def _show(self, value: Gradient, z: Tensor) -> None:
@@ -226,10 +227,6 @@ class _Search:
         self.context.record(self.settings.name, self.seen, value, z - self.latent)
         self.seen += 1
         self.context.progress(self.seen, value.maps)
-
-
-def _told(levels: Levels) -> str:
-    return " and ".join(f"{name} at or below {level:g}" for name, level in levels)
 
 
 class _Adam:

@@ -1,4 +1,4 @@
-"""When an image is good enough: levels of losses, written as text, and those that the papers give."""
+"""When an image is good enough: levels of losses, written as text and read from it, and those that the papers give."""
 
 from __future__ import annotations
 
@@ -7,6 +7,11 @@ from .context import Levels
 
 # Guo et al. 2024 (InitNO), released constants; both are losses in [0, 1] and [0, 0.5].
 INITNO_LEVELS = (("attend_excite", 0.2), ("self_conflict", 0.3))
+
+
+def in_words(levels: Levels, verb: str = "") -> str:
+    """`attend_excite at or below 0.2 and ...`, or with the verb " is" the same as a sentence."""
+    return " and ".join(f"{name}{verb} at or below {level:g}" for name, level in levels)
 
 
 def parse_levels(text: str, objective: Objective) -> Levels:

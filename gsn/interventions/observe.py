@@ -18,6 +18,7 @@ class Observe:
     gradients = 0
     reads_maps = True
     edits = False
+    draws_noise = False
     needs_subjects = True
 
     def check(self, objective: Objective) -> None:

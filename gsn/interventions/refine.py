@@ -15,6 +15,7 @@ from torch import Tensor
 
 from ..losses import Objective
 from .context import Context, Forward, Gradient, Levels, per_image
+from .levels import in_words
 from .schedule import SCHEDULES, check_rate, check_schedule, scheduled
 
 ADAM_EPS = 1e-3
@@ -44,6 +45,7 @@ class Refine:
     name = "refine"
     reads_maps = True
     edits = False
+    draws_noise = False
     needs_subjects = True
 
     @property
@@ -75,8 +77,7 @@ class Refine:
         how = "Adam" if self.optimiser == "adam" else "plain gradient"
         how += f" with momentum {self.momentum:g}" if self.momentum else ""
         said = f"refine: up to {self.iterations} updates by {how}, rate {self.lr:g}, {SCHEDULES[self.schedule]}"
-        levels = " and ".join(f"{name} is at or below {level:g}" for name, level in self.stop)
-        said += f"; an image stops when {levels}" if levels else ""
+        said += f"; an image stops when {in_words(self.stop, ' is')}" if self.stop else ""
         said += f"; and after {self.patience} updates without a lower loss" if self.patience else ""
         return said
 
@@ -140,7 +141,7 @@ class Refine:
                 reasons[i] = "loss or gradient not finite; kept the last finite latent"
                 running[i] = False
             elif met[i]:
-                reasons[i] = " and ".join(f"{name} at or below {level:g}" for name, level in self.stop)
+                reasons[i] = in_words(self.stop)
                 running[i] = False
 
 

@@ -41,6 +41,7 @@ class Reweight:
     gradients = 0
     reads_maps = True
     edits = True
+    draws_noise = False
     needs_subjects = True
 
     @property

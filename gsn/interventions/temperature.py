@@ -36,6 +36,7 @@ class Temperature:
     gradients = 0
     reads_maps = False
     edits = True
+    draws_noise = False
 
     @property
     def idle(self) -> bool:

@@ -36,7 +36,7 @@ class Loss:
     summary: what a person gains by it, in one line. bounds: no value lies outside. needs: which maps beyond the
     subjects' own ("fine", "self_rows": see AttentionMaps). refuse: raises ValueError for subjects that it can do
     nothing with; given the subjects, the maps' grid (h, w) and the term's settings. explains: what each setting
-    does, for people.
+    does, for people. binds: it brings a subject's describing words to it, so that none of them may go unread.
     """
 
     function: Callable[..., Tensor]
@@ -47,6 +47,7 @@ class Loss:
     needs: frozenset[str] = frozenset()
     refuse: Callable[..., None] | None = None
     explains: Mapping[str, str] = field(default_factory=dict)
+    binds: bool = False
 
     def settings(self) -> dict[str, object]:
         """The names of its settings and their defaults."""
@@ -64,7 +65,7 @@ LOSSES: dict[str, Loss] = {
     ),
     "syngen": Loss(
         syngen, "Rassin et al. 2023", "a subject lies where its describing words do and no other word does",
-        refuse=syngen_refuses,
+        refuse=syngen_refuses, binds=True,
         explains={
             "entities": "Subjects without describing words count as well.",
             "drop_prefix": "Leave a leading 'a photo of' out of the other words.",
@@ -76,7 +77,7 @@ LOSSES: dict[str, Loss] = {
     ),
     "tv_bind": Loss(
         tv_bind, "Li et al. 2023", "the same, and a subject's describing words lie where it does",
-        bounds=(-2.0, math.inf), needs=frozenset({"fine"}), refuse=tv_bind_refuses,
+        bounds=(-2.0, math.inf), needs=frozenset({"fine"}), refuse=tv_bind_refuses, binds=True,
         explains={"coded": _CODED, "coefficient": "Weight of the binding; the paper's runs: 1, later 5, then 10."},
     ),
     "box_inner": Loss(
@@ -211,6 +212,19 @@ class Objective:
         for term in usable:
             if (refuse := LOSSES[term.loss].refuse) is not None:
                 refuse(subjects, grid, **dict(term.settings))
+
+    def check_read(self, subjects: Subjects, stream: str) -> None:
+        """Raise ValueError where a loss binds a describing word that is not read. stream: see MapProcessing."""
+        binding = [term.loss for term in self._usable(len(subjects.items)) if term.weight and LOSSES[term.loss].binds]
+        if not binding or stream == "average":
+            return
+        for subject in subjects.items:
+            for word in (one for one in subject.attributes if stream not in one.tokens):
+                raise ValueError(
+                    f"loss '{binding[0]}' binds '{word.label}' to '{subject.label}', but 'encoder' in AttentionCapture"
+                    f" is '{stream}', which has no token for that word; choose average or {' or '.join(word.tokens)}"
+                    " there, or describe it by another word"
+                )
 
     def _usable(self, count: int) -> list[Term]:
         return [term for term in self.terms if LOSSES[term.loss].least_subjects <= count]

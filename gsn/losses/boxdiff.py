@@ -79,8 +79,7 @@ def _each(maps: SubjectMaps, subjects: Subjects):
 def _cells(subject: Subject, grid: Sequence[int]) -> tuple[slice, slice]:
     """The columns and rows of a map of `grid`, (h, w), cells that the subject's box covers.
 
-    Raises ValueError where there are none: before sampling for the whole picture's maps, during it for those of an
-    area, which are smaller.
+    Raises ValueError where there are none.
     """
     h, w = grid
     x0, y0, x1, y1 = _box(subject)

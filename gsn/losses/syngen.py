@@ -47,7 +47,14 @@ def syngen(maps: SubjectMaps, subjects: Subjects, entities: bool = True, drop_pr
 
 
 def syngen_refuses(subjects: Subjects, grid: tuple[int, int], entities: bool = True, drop_prefix: bool = True) -> None:
-    """Raise ValueError where there is nothing to bring together and nothing to keep apart."""
+    """Raise ValueError where there is nothing to bring together and nothing to keep apart, or a word cannot be."""
+    for subject in subjects.items:
+        for word in (one for one in subject.attributes if not one.tokens.keys() & subject.tokens.keys()):
+            raise ValueError(
+                f"loss 'syngen' compares words within one text encoder, but '{word.label}' has tokens in"
+                f" {' and '.join(word.tokens)} alone and '{subject.label}' in {' and '.join(subject.tokens)};"
+                " write one of them in another way, or load one text encoder"
+            )
     for subject in subjects.items:
         for stream in subjects.streams:
             noun, modifiers, others = _rows(stream, subject, drop_prefix)

@@ -157,6 +157,24 @@ def test_out_of_memory_is_retried_once_and_then_says_what_to_lower(comfy, monkey
     assert torch.equal(samples(comfy.run(graph(), ["out"])), plain)
 
 
+@pytest.mark.parametrize("loss", ["tv_bind", "syngen"])
+def test_a_describing_word_of_the_other_encoder_is_refused_before_the_first_model_call(comfy, loss):
+    """SD 3 with both of its kinds of encoder, of which only T5 spells 'teal'."""
+    from . import test_families as zoo
+
+    for encoder, fits in (("clip", False), ("t5", True), ("average", True)):
+        nodes = zoo.graph("sd3_both", [capture(encoder=encoder), zoo.refine(iterations=1)])
+        nodes["2"]["inputs"]["described_in"] = "t5"
+        nodes["l"] = {"class_type": "GSNLoss", "inputs": {"method": loss, "weight": 1.0}}
+        nodes["p1"]["inputs"]["loss"] = ["l", 0]
+        result = comfy.run(nodes, ["out"])
+        assert result.ok == fits, result.error
+        if not fits:
+            assert not result.progress
+            for words in ("SingleStepIterRef", loss, "'teal' to 'cat'", "'clip'", "average or t5"):
+                assert words in result.error, result.error
+
+
 def mixed_encoders():
     nodes = graph([refine()])
     nodes["s"] = {"class_type": "ToyModel", "inputs": {"family": "sdxl", "seed": 0}}

@@ -108,14 +108,17 @@ def test_a_box_below_the_maps_cells_is_refused_before_the_first_model_call(comfy
             assert words in result.error, result.error
 
 
-def test_a_box_below_the_cells_of_an_areas_maps_is_refused_when_they_are_known(comfy):
+def test_a_box_below_the_cells_of_an_areas_maps_is_refused_before_the_first_model_call(comfy):
     boxes = [CAT_AND_CARROT[0], {"x": 58, "y": 40, "width": 12, "height": 60}]  # a column of 16, none of 8
     nodes = demo("boxdiff", boxes)
     assert comfy.run(nodes, ["out"]).ok
     area = {"conditioning": ["2", 0], "width": 64, "height": 64, "x": 0, "y": 0, "strength": 1.0}
     nodes["a"] = {"class_type": "ConditioningSetArea", "inputs": area}
     nodes["out"]["inputs"]["positive"] = ["a", 0]
-    refused(comfy, nodes, "KSampler", "box of 'carrot'", "8 x 8 cells", "In GSNSubjects")
+    result = comfy.run(nodes, ["out"])
+    assert not result.ok and not result.progress and result.error.startswith("SingleStepIterRef: ")
+    for words in ("box of 'carrot'", "8 x 8 cells", "In GSNSubjects"):
+        assert words in result.error, result.error
 
 
 def test_a_setting_of_the_node_reaches_the_loss(comfy):

@@ -95,6 +95,34 @@ def test_they_chain_with_the_others_in_the_methods_order(comfy):
     assert list(dict.fromkeys(r.action for r in trace.records)) == ["observe", "distribution", "init_noise", "refine"]
 
 
+def test_actions_of_one_step_draw_noise_of_their_own_and_one_alone_as_ever(comfy, monkeypatch):
+    context, drawn = comfy.pack("gsn.interventions.context").Context, {}
+    noises, fresh_noise = [], context.fresh_noise
+
+    def watched(self, like):
+        noise = fresh_noise(self, like)
+        noises.append(noise)
+        return noise
+
+    monkeypatch.setattr(context, "fresh_noise", watched)
+    noise, gaussian = better_noise(iterations=1), distribution(step=0, iterations=1)
+    plans = {
+        "noise": [noise], "gaussian": [gaussian], "both": [noise, gaussian], "again": [noise, gaussian],
+        "watched": [refine(step=0, iterations=1), noise, capture(record_steps="0")],
+    }  # fmt: skip
+    for name, patch in plans.items():
+        run(comfy, patch)
+        drawn[name], noises[:] = list(noises), []
+    alone, after = drawn["gaussian"], drawn["both"][len(drawn["gaussian"]) :]
+    assert [torch.equal(a, b) for a, b in zip(drawn["both"], alone, strict=False)] == [True] * len(alone)
+    assert len(after) == len(drawn["noise"]) > 0
+    assert not any(torch.equal(a, b) for a in after for b in (*alone, *drawn["noise"]))
+    for name, same in (("again", "both"), ("watched", "noise")):
+        assert all(torch.equal(a, b) for a, b in zip(drawn[name], drawn[same], strict=True))
+    first = torch.Generator().manual_seed(hash((3, 0)) % 2**63)  # a single action's, of seed 3 at step 0
+    assert torch.equal(drawn["noise"][0], torch.randn(drawn["noise"][0].shape, generator=first))
+
+
 def test_one_distributions_images_share_its_mean(comfy):
     """At the step itself z = m + s noise, so what the images do not share is their noise."""
     seen = {}

@@ -1,6 +1,7 @@
-"""Every method by its name, through ComfyUI's own executor on the demo model."""
+"""Every method by its name, through ComfyUI's own executor: on the demo model, or on a toy of the kind it is for."""
 
 import json
+import re
 
 import pytest
 import torch
@@ -15,13 +16,25 @@ def boxes_node(comfy):
     comfy.extra("nodes_bounding_boxes")
 
 
-def graph(comfy, preset=None, file="", **sampler):
+DDPM = {"sampler_name": "ddpm", "scheduler": "ddim_uniform"}
+FLOW = {"sampler_name": "euler", "scheduler": "normal"}
+
+
+def graph(preset=None, file="", on="demo", **sampler):
+    """on: the demo model, a toy with a text encoder, or one of the zoo."""
     nodes = {
         "model": {"class_type": "GSNDemoModel", "inputs": {"which": "unet"}},
         "positive": {"class_type": "GSNSubjects", "inputs": {"clip": ["model", 1], "text": PROMPT, "subjects": ""}},
         "negative": {"class_type": "CLIPTextEncode", "inputs": {"clip": ["model", 1], "text": ""}},
         "latent": {"class_type": "EmptyLatentImage", "inputs": {"width": 128, "height": 128, "batch_size": 1}},
     }
+    if on in ("sdxl", "sd3"):
+        nodes["model"] = {"class_type": "ToyModel", "inputs": {"family": on, "seed": 0}}
+    elif on != "demo":
+        nodes["model"] = {"class_type": "ToyTransformer", "inputs": {"name": on}}
+        nodes["positive"] = {"class_type": "ToyText", "inputs": {"name": on, "seed": 1}}
+        nodes["negative"] = {"class_type": "ToyText", "inputs": {"name": on, "seed": 2, "subjects": False}}
+    settings = {"seed": 3, "steps": 12, "cfg": 3.0, "denoise": 1.0} | (DDPM if on in ("demo", "sdxl") else FLOW)
     model = ["model", 0]
     if preset in NEED_BOXES:
         drawn = {"width": 128, "height": 128, "editor_state": {"__value__": BOXES}}  # as the editor sends a list
@@ -30,7 +43,6 @@ def graph(comfy, preset=None, file="", **sampler):
     if preset is not None:
         nodes["preset"] = {"class_type": "GSNPreset", "inputs": {"model": model, "preset": preset, "file": file}}
         model = ["preset", 0]
-    settings = {"seed": 3, "steps": 12, "cfg": 3.0, "sampler_name": "ddpm", "scheduler": "ddim_uniform", "denoise": 1.0}
     wires = {"model": model, "positive": ["positive", 0], "negative": ["negative", 0], "latent_image": ["latent", 0]}
     nodes["out"] = {"class_type": "KSampler", "inputs": settings | wires | sampler}
     return nodes
@@ -41,7 +53,8 @@ def presets(comfy):
 
 
 def run(comfy, preset, **more):
-    result = comfy.run(graph(comfy, preset, **more), ["out", ("preset", 1), ("preset", 2), ("preset", 3)]).check()
+    """comfy: or a session, whose model is then the same from run to run."""
+    result = comfy.run(graph(preset, **more), ["out", ("preset", 1), ("preset", 2), ("preset", 3)]).check()
     return result["out"]["samples"], result["preset", 1].trace, result["preset", 2], result["preset", 3]
 
 
@@ -61,6 +74,9 @@ NAMES = (
     "Ours",
     "Ours+",
     "Ours (SD 3)",
+    "Ours (SDXL)",
+    "Ours (SD 3.5)",
+    "Ours (Flux)",
     "SAGA",
     "SAGA variance",
     "SAGA+",
@@ -78,15 +94,18 @@ def test_the_tests_know_every_preset(comfy):
     assert list(presets(comfy)) == list(NAMES)
 
 
-@pytest.mark.parametrize("name", NAMES)
-def test_a_preset_runs_lowers_its_loss_leaves_nothing_and_repeats(comfy, name):
+# What each runs on: the demo model where its noise levels and family allow it.
+ON = dict.fromkeys(NAMES, "demo") | dict.fromkeys((name for name in NAMES if "(SD 3)" in name), "sd3")
+ON |= {"Ours (SDXL)": "sdxl", "Ours (SD 3.5)": "sd35_medium", "Ours (Flux)": "flux_dev"}
+
+
+@pytest.mark.parametrize("name, on", [*ON.items(), ("Ours (SD 3.5)", "sd35_large"), ("Ours (Flux)", "chroma")])
+def test_a_preset_runs_lowers_its_loss_leaves_nothing_and_repeats(comfy, name, on):
     preset = presets(comfy)[name]
-    if preset.noise == "flow":
-        with pytest.raises(Exception, match="names noise levels of flow models"):
-            run(comfy, name)
-        return
-    plain = comfy.run(graph(comfy), ["out"]).check()["out"]["samples"]
-    latent, trace, said, _ = run(comfy, name)
+    plain = comfy.run(graph(on=on), ["out"]).check()["out"]["samples"]
+    session = comfy.session()
+    latent, trace, said, _ = run(session, name, on=on)
+    assert torch.equal(session.run(graph(on=on), ["out"]).check()["out"]["samples"], plain)
     assert name in said and preset.source in said
     if not preset.moves:
         assert torch.equal(latent, plain)
@@ -95,13 +114,41 @@ def test_a_preset_runs_lowers_its_loss_leaves_nothing_and_repeats(comfy, name):
     for stop in (one for one in trace.stops if one.iterations[0]):
         own = [r.loss[0] for r in trace.records if r.action == stop.action and r.step == stop.step]
         assert min(own[1:]) < own[0], f"{stop.action} at {stop.step}"
-    assert torch.equal(run(comfy, name)[0], latent)
-    assert torch.equal(comfy.run(graph(comfy), ["out"]).check()["out"]["samples"], plain)
+    assert torch.equal(run(comfy, name, on=on)[0], latent)
+
+
+OTHERS = [
+    ("SAGA (SD 3)", "demo", "names noise levels of flow models"),
+    ("SAGA", "sd3", "names noise levels of SD 1.x"),
+    ("Ours (SDXL)", "demo", "is for SDXL and its variants; .* Ours, Ours\\+, SAGA"),
+    ("Ours (SD 3.5)", "flux_dev", "is for SD 3 and SD 3.5; .* Ours \\(SD 3\\), Ours \\(Flux\\)"),
+    ("Ours (Flux)", "sdxl", "is for Flux.1, .* Ours \\(SDXL\\)"),
+]
+
+
+@pytest.mark.parametrize("node", ["GSNPreset", "GSNKSampler"])
+@pytest.mark.parametrize("name, on, reason", OTHERS)
+def test_a_preset_for_other_models_is_refused_before_sampling(comfy, name, on, reason, node):
+    nodes = graph(name, on=on)
+    if node == "GSNKSampler":
+        del nodes["preset"]
+        own = {"model": ["model", 0], "method": name, "step": 8.0, "step_unit": "auto", "iterations": 2, "lr": 0.01}
+        nodes["out"] = {"class_type": node, "inputs": nodes["out"]["inputs"] | own}
+    result = comfy.run(nodes, ["out"])
+    assert not result.ok and not result.progress
+    assert re.match(f"{node}: the preset '{re.escape(name)}' {reason}", result.error), result.error
+
+
+@pytest.mark.parametrize("name", ["Ours (SDXL)", "Ours (SD 3.5)", "Ours (Flux)"])
+def test_a_family_default_says_that_it_is_untested(comfy, name):
+    _, _, said, text = run(comfy, name, on=ON[name])
+    assert "untested on real weights of" in said.splitlines()[1]
+    assert "untested on real weights of" in json.loads(text)["confidence"]
 
 
 def test_divide_and_bind_binds_where_there_is_something_to_bind(comfy):
     for text, loss in ((PROMPT, "tv"), ("a photo of a red cat and a dog", "tv_bind")):
-        nodes = graph(comfy, "Divide&Bind")
+        nodes = graph("Divide&Bind")
         nodes["positive"]["inputs"]["text"] = text
         trace = comfy.run(nodes, ["out", ("preset", 1)]).check()["preset", 1].trace
         assert all(next(iter(record.terms)) == loss for record in trace.records)

@@ -58,3 +58,15 @@ def test_the_demo_model_neglects_and_answers_to_the_method(report):
     best = max(curve, key=lambda cell: cell["success"])
     assert [cell["step"] for cell in curve] == [0, 4, 8, 12, 16, 20] and best["step"] not in (0, 20)
     print(f"plain {plain['success']:.3f}, step {chosen['step']} {chosen['success']:.3f}, n {plain['n']}")
+
+
+def test_every_node_has_a_place_in_a_template():
+    templates = [json.loads(path.read_text()) for path in (ROOT / "workflows").glob("*.json")]
+    shown = {node["type"] for template in templates for node in template["nodes"]}
+    assert not set(json.loads((ROOT / "tests" / "schema.json").read_text())) - shown
+
+
+def test_readme_names_every_template():
+    table = (ROOT / "README.md").read_text().split("## Ready workflows")[1].split("## ")[0]
+    for path in (ROOT / "workflows").glob("*.json"):
+        assert f"| `{path.stem}` |" in table

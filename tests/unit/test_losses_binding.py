@@ -416,3 +416,39 @@ def test_an_image_does_not_change_another_and_the_bounds_hold(name):
         assert torch.allclose(loss(name, one, subjects), together[b : b + 1], atol=1e-6)
     low, high = LOSSES[name].bounds
     assert together.shape == (3,) and (together >= low).all() and (together <= high).all()
+
+
+# Words that one of two text encoders cannot spell
+
+TWO = (("clip", CLIP), ("t5", ("red", "car", "or", "blue", "bow", "<end>")))
+
+
+def in_two(noun, described):
+    """A car with a describing word, and a bow; noun, described: the streams that spell the car and its word."""
+    places = {"clip": ((5,), (4,)), "t5": ((1,), (0,))}
+    word = Subject("red", {s: places[s][1] for s in described})
+    car = Subject("car", {s: places[s][0] for s in noun}, (word,))
+    return prompt(car, subject("bow", {"clip": (8,), "t5": (4,)}), streams=TWO)
+
+
+@pytest.mark.parametrize("name", ["syngen", "tv_bind"])
+def test_a_describing_word_that_the_read_encoder_cannot_spell_is_refused(name):
+    both = in_two(("clip", "t5"), ("clip", "t5"))
+    t5_alone = in_two(("clip", "t5"), ("t5",))
+    goal = objective(name)
+    for stream in ("average", "clip", "t5"):
+        goal.check_read(both, stream)
+    for stream in ("average", "t5"):
+        goal.check_read(t5_alone, stream)
+    with pytest.raises(ValueError, match=f"loss '{name}' binds 'red' to 'car'.*is 'clip'.*choose average or t5 there"):
+        goal.check_read(t5_alone, "clip")
+    objective("attend_excite").check_read(t5_alone, "clip")
+    objective("attend_excite", Term(name, 0.0)).check_read(t5_alone, "clip")
+
+
+def test_syngen_refuses_a_word_that_meets_its_subject_in_no_encoder():
+    apart = in_two(("clip",), ("t5",))
+    with pytest.raises(ValueError, match="'red' has tokens in t5 alone and 'car' in clip"):
+        objective("syngen").check(apart, GRID)
+    objective("tv_bind").check(apart, GRID)  # which compares maps, wherever they are from
+    objective("syngen").check(in_two(("clip",), ("clip", "t5")), GRID)

@@ -18,8 +18,8 @@ def test_a_preset_written_and_read_is_the_same(name):
     preset = PRESETS[name]
     again = from_json(to_json(preset))
     assert without_the_node(again) == without_the_node(preset)
-    assert (again.noise, again.source, again.confidence, again.use) == (
-        preset.noise, preset.source, preset.confidence, preset.use)  # fmt: skip
+    assert (again.noise, again.family, again.source, again.confidence, again.use) == (
+        preset.noise, preset.family, preset.source, preset.confidence, preset.use)  # fmt: skip
     assert to_json(again) == to_json(preset)
 
 
@@ -54,6 +54,7 @@ BAD = {
     "a step that is none": (edited(at="soon"), "write auto, 8, 50% or sigma 5.6"),
     "half a range": (edited(**{"from": "0"}), "either 'at', or both"),
     "whose noise": ('{"moves": [], "noise": "sdxl"}', "noise is 'sdxl'"),
+    "whose model": ('{"moves": [], "family": "sd1.5"}', "family is 'sd1.5'; choose one of 'any', 'sdxl'"),
     "a setting the loss lacks": (edited(loss=[{"loss": "iou", "settings": {"k": 1}}]), "key 'k'; known are none"),
     "waits for nothing": (edited(loss=[{"loss": "iou", "while_below": {"attend_excite": 0.5}}]), "not in the sum"),
 }

@@ -3,8 +3,9 @@
 import pytest
 
 from gsn.interventions import Guide, Refine
-from gsn.presets import PRESETS, with_numbers
-from gsn.steps import Step
+from gsn.model_presets import MODEL_PRESETS
+from gsn.presets import PRESET_FAMILIES, PRESETS, describe, refuse_other_models, with_numbers
+from gsn.steps import Schedule, Step
 
 
 def interventions(method, iterations=50):
@@ -31,3 +32,43 @@ def test_one_iteration_stays_one(method):
 def test_no_iterations_and_no_step_size_take_everything_out(method):
     assert not with_numbers(PRESETS[method], Step(), 0, 0.06, 0.0).moves
     assert all(type(one) is Guide for one in interventions(method, 0))
+
+
+# The papers' runs: 50 DDPM steps, t = 981 - 20 i of the schedule that SDXL shares; 28 steps of SD 3, shift 3.
+def ddpm_levels():
+    kept, levels = 1.0, []
+    for t in range(1000):
+        kept *= 1 - (0.00085**0.5 + t / 999 * (0.012**0.5 - 0.00085**0.5)) ** 2
+        levels.append(((1 - kept) / kept) ** 0.5)
+    return levels[981::-20]
+
+
+def flow_levels():
+    shares = [1 - i / 27 * (1 - 0.002994) for i in range(28)]
+    return [3 * u / (1 + 2 * u) for u in shares]
+
+
+@pytest.mark.parametrize(
+    "name, levels, index",
+    [("Ours (SDXL)", ddpm_levels, 8), ("Ours (SD 3.5)", flow_levels, 2), ("Ours (Flux)", flow_levels, 2)],
+)
+def test_a_family_default_acts_at_the_papers_step_of_the_papers_run(name, levels, index):
+    (move,) = PRESETS[name].moves
+    schedule = Schedule((*levels(), 0.0), lambda percent: 0.0, levels()[0])
+    assert schedule.find(move.first, 0.0) == index and move.last is None
+    assert move.paper_step.startswith(f"{index} of ")
+    assert move.intervention == Refine(50, 0.01, "adam")
+    assert f"sigma {levels()[index]:.3f}" in describe(name, PRESETS[name], MODEL_PRESETS[PRESETS[name].family])
+
+
+@pytest.mark.parametrize("family", PRESET_FAMILIES)
+def test_every_family_has_a_default_of_its_own_and_no_other_model_takes_it(family):
+    (name,) = (name for name, one in PRESETS.items() if one.family == family)
+    for key, model in MODEL_PRESETS.items():
+        if key == family:
+            refuse_other_models(name, PRESETS[name].noise, family, model)
+            continue
+        with pytest.raises(ValueError, match="is for") as refusal:
+            refuse_other_models(name, PRESETS[name].noise, family, model)
+        offered = str(refusal.value).split("there are: ")[1].split(", ")
+        assert name not in offered and "paper" in offered

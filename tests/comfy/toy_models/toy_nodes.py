@@ -57,7 +57,10 @@ class ToyTransformer(io.ComfyNode):
 
 
 class ToyText(io.ComfyNode):
-    """A random text of the right shape in which columns 3 and 6 of every stream are the subjects."""
+    """A random text of the right shape in which columns 3 and 6 of every stream are the subjects.
+
+    described_in: a stream whose column 2 is a word that describes the first one.
+    """
 
     @classmethod
     def define_schema(cls):
@@ -69,12 +72,13 @@ class ToyText(io.ComfyNode):
                 io.Int.Input("seed", default=1),
                 io.Int.Input("chunks", default=1, optional=True),
                 io.Boolean.Input("subjects", default=True, optional=True),
+                io.String.Input("described_in", default="", optional=True),
             ],
             outputs=[io.Conditioning.Output()],
         )
 
     @classmethod
-    def execute(cls, name, seed, chunks=1, subjects=True):
+    def execute(cls, name, seed, chunks=1, subjects=True, described_in=""):
         toy, values = TOYS[name], _pack("gsn.subjects")
         generator = torch.Generator().manual_seed(seed)
         streams, offset = [], 0
@@ -83,9 +87,10 @@ class ToyText(io.ComfyNode):
             pieces = tuple(f"w{p}" if p in words else "<pad>" for p in range(columns * chunks))
             streams.append(values.TextStream(stream, offset, columns * chunks, words, (), pieces))
             offset += columns * chunks
+        words = (values.Subject("teal", {described_in: (2,)}),) if described_in else ()
         items = tuple(
-            values.Subject(label, {stream: (column,) for stream, _ in toy.streams})
-            for label, column in (("cat", 3), ("dog", 6))
+            values.Subject(label, {stream: (column,) for stream, _ in toy.streams}, attributes)
+            for label, column, attributes in (("cat", 3, words), ("dog", 6, ()))
         )
         found = values.Subjects("a cat and a dog", items if subjects else (), tuple(streams))
         options = {**toy.extras(generator, offset), values.SUBJECTS_KEY: found}
