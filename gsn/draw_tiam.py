@@ -114,9 +114,10 @@ def _picture(sheet: _Sheet, x: int, y: int, one: Verdict, threshold: float, limi
         x0, y0, x1, y1 = (round(edge * size[n % 2]) for n, edge in enumerate(found.box))
         sheet.draw.rectangle((x + x0, y + y0, x + max(x1 - 1, x0), y + max(y1 - 1, y0)), outline=colour, width=2)
         text = f"{found.label} {found.score:.2f}"
-        wide, at = _width(text, em * 4 // 5) + em // 2, max(y, y + y0 - em)
-        sheet.draw.rectangle((x + x0, at, x + x0 + wide, at + em), fill=colour)
-        sheet.text(x + x0 + em // 4, at + em // 2, text, em * 4 // 5, (255, 255, 255), "lm")
+        wide = _width(text, em * 4 // 5) + em // 2
+        left, at = x + max(0, min(x0, size[0] - wide)), max(y, y + y0 - em)
+        sheet.draw.rectangle((left, at, left + wide, at + em), fill=colour)
+        sheet.text(left + em // 4, at + em // 2, text, em * 4 // 5, (255, 255, 255), "lm")
     sheet.frame(x, y, size, YES if one.score.success else NO)
 
 
