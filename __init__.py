@@ -7,6 +7,7 @@ from .nodes import (
     demo,
     guidance,
     loss,
+    metrics,
     noise,
     presets,
     probe,
@@ -20,7 +21,7 @@ from .nodes import (
 from .nodes import without_gradients as without
 
 MODULES = (demo, subjects, capture, loss, refine, guidance, noise, search, without, presets, sample, probe, views,
-           selection)  # fmt: skip
+           metrics, selection)  # fmt: skip
 
 WEB_DIRECTORY = "./web"
 
