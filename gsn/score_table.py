@@ -4,9 +4,10 @@ Three kinds of rows are known, told apart by their columns:
 
     step, set, model, method, prompt, seed, success    one image: success is true or false
     step, set, successes, n                            so many of n images
-    step, set, prompts, seeds, success                 the rate over prompts x seeds images, as `dev.py study --json`
+    step, set, n or prompts and seeds, success         a rate, as `dev.py study --json` prints it
 
-step: 8 (an index), "50%" or "sigma 5.6". Rows without a step are other runs, such as plain sampling.
+step: 8 (an index), "50%" or "sigma 5.6". Rows without a step are other runs, such as plain sampling. Where rows have a
+split, only those of "validation" are looked at, so that nothing is chosen on what is tested later.
 """
 
 from __future__ import annotations
@@ -42,6 +43,7 @@ class ScoreTable:
 class _Row:
     where: str
     run: str
+    split: str
     cell: Cell
     image: tuple[str, str] | None  # prompt and seed of a row that is one image
 
@@ -62,11 +64,12 @@ def read_scores(text: str, only: str = "") -> ScoreTable:
         why = f": {left.bad[0]}" if left.bad else f"; {left.no_step} rows are without a step" if left.no_step else ""
         raise ScoresError(f"there are no scores{why}. Give rows with step, set and success, or step, set, successes, n")
     rows, run = _of_one_run(rows, only)
+    rows, splits = _validation(rows)
     rows, again = _once(rows)
     notes = [f"left out: {one}" for one in left.bad[:_NAMED]]
     notes += [f"left out: {len(left.bad) - _NAMED} more unreadable rows"] * (len(left.bad) > _NAMED)
     notes += [f"{again} rows stand there twice and were counted once"] * bool(again)
-    notes += _uneven(rows)
+    notes += splits + _uneven(rows)
     return ScoreTable(tuple(row.cell for row in rows), run, tuple(notes))
 
 
@@ -125,26 +128,31 @@ def _step(content: dict) -> Step | None:
 
 def _row(where: str, content: dict, step: Step) -> _Row:
     run = " / ".join(str(content[key]) for key in ("model", "method") if content.get(key))
-    group = str(content.get("set") or "all")
-    if content.get("successes") not in (None, ""):
-        return _Row(where, run, Cell(step, group, *_counts(content)), None)
-    if content.get("prompts") not in (None, ""):
-        n = _whole(content, "prompts") * _whole(content, "seeds")
-        successes = _number(content, "success") * n
-        if abs(successes - round(successes)) > 0.01 * max(1, n**0.5):
-            raise ValueError(f"success is {content['success']!r}, which is no share of {n} images")
-        return _Row(where, run, Cell(step, group, *_counts({"successes": round(successes), "n": n})), None)
+    group, split = (str(content.get(key) or usual) for key, usual in (("set", "all"), ("split", "")))
+    rate = any(content.get(key) not in (None, "") for key in ("n", "prompts"))
+    if content.get("successes") not in (None, "") or rate:
+        return _Row(where, run, split, Cell(step, group, *_counts(content)), None)
     said = str(content.get("success", "")).strip().lower()
     if said not in (*_YES, *_NO):
         raise ValueError(f"success is {content.get('success')!r}; write true or false")
     missing = [key for key in ("prompt", "seed") if content.get(key) in (None, "")]
     if missing:
         raise ValueError(f"{missing[0]} is missing; a row of one image needs prompt and seed")
-    return _Row(where, run, Cell(step, group, int(said in _YES), 1), (str(content["prompt"]), str(content["seed"])))
+    image = str(content["prompt"]), str(content["seed"])
+    return _Row(where, run, split, Cell(step, group, int(said in _YES), 1), image)
 
 
 def _counts(content: dict) -> tuple[int, int]:
-    successes, n = _whole(content, "successes"), _whole(content, "n")
+    """Successes and images, as counts or from a rate."""
+    by_n = content.get("n") not in (None, "") or content.get("prompts") in (None, "")
+    n = _whole(content, "n") if by_n else _whole(content, "prompts") * _whole(content, "seeds")
+    if content.get("successes") not in (None, ""):
+        successes = _whole(content, "successes")
+    else:
+        exact = _number(content, "success") * n
+        successes = round(exact)
+        if abs(exact - successes) > max(0.01, 1e-6 * n):  # rates are written with six digits
+            raise ValueError(f"success is {content['success']!r}, which is no share of {n} images")
     if not 0 <= successes <= n or n == 0:
         raise ValueError(f"{successes} successes of {n} images; n is at least 1, and no fewer than the successes")
     return successes, n
@@ -175,6 +183,16 @@ def _of_one_run(rows: list[_Row], only: str) -> tuple[list[_Row], str]:
         many = f"the scores are of several: {', '.join(fit)}; say which one" if fit else ""
         raise ScoresError(many or f"nothing in the scores is called '{only}'; there are: {', '.join(runs)}")
     return [row for row in rows if row.run == fit[0]], fit[0]
+
+
+def _validation(rows: list[_Row]) -> tuple[list[_Row], list[str]]:
+    """The rows to choose on, and what is to be said of it."""
+    chosen = [row for row in rows if row.split == "validation"]
+    if chosen and len(chosen) < len(rows):
+        return chosen, [f"{len(rows) - len(chosen)} rows of another split than validation were not looked at"]
+    others = sorted({row.split for row in rows} - {"validation", ""})
+    said = f"chosen on the split {' and '.join(others)}: a success rate on the same prompts then flatters the choice"
+    return rows, [said] if others else []
 
 
 def _once(rows: list[_Row]) -> tuple[list[_Row], int]:

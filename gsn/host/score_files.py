@@ -9,11 +9,13 @@ import folder_paths
 
 from ..plan import GsnError
 
+_ROWS = "rows.jsonl"  # what a study calls them
 _KINDS = (".jsonl", ".json", ".csv")
 
 
 def scores_text(origin: str, scores: str, file: str) -> str:
-    """The file's text, or where no file is named the given one. A folder stands for the one file of rows in it."""
+    """The file's text, or where no file is named the given one. A folder stands for a study's rows in it, or for the
+    one file that may be some."""
     if not file.strip():
         return scores
     path = _path(origin, file)
@@ -48,7 +50,7 @@ def _path(origin: str, file: str) -> Path:
     if found.is_file():
         return found
     rows = [path for path in sorted(found.iterdir()) if path.suffix in _KINDS]
-    rows = [path for path in rows if path.suffix == ".jsonl"] or rows
+    rows = [path for path in rows if path.name == _ROWS] or rows
     if len(rows) != 1:
         has = ", ".join(path.name for path in rows) or "none"
         raise GsnError(f"{origin}: the folder {found} should have one file of rows, but has: {has}; name the file")

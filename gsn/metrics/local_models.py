@@ -40,6 +40,8 @@ class LocalModel:
 
     def check(self, folder: Path) -> None:
         """Raise ModelMissing where a file is missing, ValueError where the folder holds another model."""
+        if (folder / "config.json").is_file():
+            self._check_kind(folder)
         needed = [("config.json",), _WEIGHTS, _PIXELS, *([self.texts] if self.texts else [])]
         lacking = [" or ".join(names[:2]) for names in needed if not any((folder / name).is_file() for name in names)]
         if lacking:
@@ -47,6 +49,8 @@ class LocalModel:
                 f"{self.what} is missing: put {', '.join(lacking)} of {self.source} (huggingface.co) into {folder};"
                 " nothing is downloaded by itself"
             )
+
+    def _check_kind(self, folder: Path) -> None:
         try:
             found = json.loads((folder / "config.json").read_text(encoding="utf-8")).get("model_type")
         except (ValueError, AttributeError):

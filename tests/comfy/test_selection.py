@@ -60,6 +60,8 @@ def test_a_study_folder_is_read_and_seen_when_it_grows(comfy, folder):
     common = {"model": "demo", "method": "Ours", "set": "a", "prompt": "p"}
     rows = [common | {"step": step, "seed": seed, "success": seed < right} for step, right in ((0, 1), (3, 8))
             for seed in range(10)]  # fmt: skip
+    (study / "study.json").write_text("{}")  # and what else lies in a study's folder
+    (study / "rejected.jsonl").write_text("{}")
     write = (study / "rows.jsonl").write_text
     write("\n".join(map(json.dumps, rows)))
     nodes = {"s": {"class_type": "GSNStepSelection", "inputs": {"scores": "", "file": "study", "preset": "paper"}}}

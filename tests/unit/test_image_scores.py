@@ -254,12 +254,14 @@ def test_a_folder_of_another_model_is_refused(folders, tmp_path):
         AestheticPredictor.load(tmp_path / "bare")
 
 
-DAMAGED = {"config.json": "is damaged", "model.safetensors": "cannot be loaded as", "tokenizer.json": "its tokeniser"}
+DAMAGED = {"config.json": "is damaged", "model.safetensors": "cannot be loaded as", "vocabulary": "its tokeniser"}
 
 
 @pytest.mark.parametrize(("file", "said"), DAMAGED.items())
 def test_a_damaged_file_is_named(folders, tmp_path, file, said):
     shutil.copytree(folders["clip"], tmp_path / "bad")
+    if file == "vocabulary":  # transformers 4 and 5 write different ones
+        file = "tokenizer.json" if (tmp_path / "bad" / "tokenizer.json").exists() else "vocab.json"
     (tmp_path / "bad" / file).write_bytes((tmp_path / "bad" / file).read_bytes()[:40])
     with pytest.raises(ValueError, match=said):
         ClipEncoder.load(tmp_path / "bad")

@@ -46,15 +46,14 @@ def test_guidance_that_follows_the_refinement_still_does():
     refine, guide = with_refinement_at(PRESETS["Ours+"], Step(ddpm_sigma(8), "sigma")).moves
     assert ddpm_sigma(9) < guide.first.value < ddpm_sigma(8) == refine.first.value
     assert guide.last == PRESETS["Ours+"].moves[1].last
-    moved, guide = with_refinement_at(PRESETS["SAGA+"], Step(ddpm_sigma(10), "sigma")).moves  # it guides that step too
-    assert ddpm_sigma(9) > guide.first.value > ddpm_sigma(10) == moved.first.value
-    guided = with_refinement_at(PRESETS["SynGen+"], Step(3, "index")).moves[1]
-    assert guided == PRESETS["SynGen+"].moves[1]  # over the whole beginning, wherever the refinement is
+    refine, guide = with_refinement_at(PRESETS["Ours+"], Step(8, "index")).moves
+    assert (refine.first, guide.first) == (Step(8, "index"), Step(9, "index"))
+    for name in ("SynGen+", "SAGA+"):  # it begins before, or at that step: its place is its own
+        guided = with_refinement_at(PRESETS[name], Step(3, "index")).moves[1]
+        assert guided == PRESETS[name].moves[1]
 
 
 def test_a_preset_without_one_refinement_is_refused():
     for name, said in (("plain", "refines nowhere"), ("InitNO+", "refines at 2 steps")):
         with pytest.raises(ValueError, match=f"{said}.*presets with one refinement: paper, .*Ours"):
             with_refinement_at(PRESETS[name], Step(3, "index"))
-    with pytest.raises(ValueError, match="noise level is not known"):
-        with_refinement_at(PRESETS["Ours+"], Step(3, "index"))

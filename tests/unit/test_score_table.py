@@ -38,6 +38,8 @@ def test_a_table_of_counts_and_a_studys_summary():
     summary = {"model": "m", "method": "Ours", "step": "8", "set": "a", "prompts": 10, "seeds": 16, "success": 0.01875}
     (cell,) = read_scores(json.dumps([summary])).cells
     assert cell == Cell(Step(8, "index"), "a", 3, 160)
+    whole = summary | {"n": 159, "success": round(3 / 159, 6), "split": "validation"}  # an image without a score
+    assert read_scores(json.dumps([whole])).cells == (Cell(Step(8, "index"), "a", 3, 159),)
     (cell,) = read_scores("step,unit,successes,n\n5.6,sigma,3,160").cells
     assert cell == Cell(Step(5.6, "sigma"), "all", 3, 160)
 
@@ -80,6 +82,14 @@ def test_candidates_scored_on_different_images_are_said():
     (note,) = read_scores(json.dumps(rows({}, {"step": 8, "seed": 1}))).notes
     assert "set '2': the candidates were not scored on the same prompts and seeds" in note
     assert not read_scores(json.dumps(rows({}, {"step": 8}))).notes
+
+
+def test_only_validation_rows_are_chosen_on():
+    both = rows({"split": "validation"}, {"split": "test", "success": False})
+    table = read_scores(json.dumps(both))
+    assert table.cells == (CELL,) and "1 rows of another split" in table.notes[0]
+    assert "flatters the choice" in read_scores(json.dumps(both[1:])).notes[0]
+    assert not read_scores(json.dumps(both[:1])).notes
 
 
 @pytest.mark.parametrize(

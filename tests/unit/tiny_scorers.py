@@ -43,7 +43,7 @@ def _restless(model):
     return model
 
 
-def clip(folder, length=77):
+def clip(folder, length=128):
     vocabulary = [*LETTERS, *(letter + "</w>" for letter in LETTERS), "<|startoftext|>", "<|endoftext|>"]
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "vocab.json").write_text(json.dumps({token: n for n, token in enumerate(vocabulary)}))
