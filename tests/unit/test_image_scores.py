@@ -200,6 +200,7 @@ def test_a_picture_from_a_file_comes_back_as_it_was():
     (image,) = as_images(picture)
     assert np.array_equal(np.asarray(image)[..., 0].ravel(), values.numpy())
     assert np.asarray(as_images(torch.full((1, 2, 2, 4), 1.5))[0]).shape == (2, 2, 3)
+    assert np.all(np.asarray(as_images(torch.full((1, 2, 2, 3), 0.5))[0]) == 127)  # as SaveImage: not rounded
 
 
 def test_what_was_not_asked_for_is_not_there(folders):
