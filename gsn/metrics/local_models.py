@@ -95,6 +95,6 @@ def offline() -> Iterator[None]:
 
 
 def as_images(pictures: Tensor) -> list[Image.Image]:
-    """IMAGE [B, H, W, 3 or 4] in 0..1 as 8-bit pictures, cut off as ComfyUI's SaveImage does: the pixels of the file."""
+    """IMAGE [B, H, W, 3 or 4] in 0..1 as 8-bit pictures, cut off as SaveImage does: the pixels of the file."""
     eight_bit = pictures[..., :3].detach().float().cpu().clamp(0, 1) * 255
     return [Image.fromarray(one) for one in eight_bit.numpy().astype(np.uint8)]
