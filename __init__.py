@@ -5,6 +5,7 @@ from comfy_api.latest import ComfyExtension
 from .nodes import (
     capture,
     demo,
+    evaluate,
     guidance,
     loss,
     metrics,
@@ -20,8 +21,10 @@ from .nodes import (
 )
 from .nodes import without_gradients as without
 
-MODULES = (demo, subjects, capture, loss, refine, guidance, noise, search, without, presets, sample, probe, views,
-           metrics, selection)  # fmt: skip
+MODULES = (
+    demo, subjects, capture, loss, refine, guidance, noise, search, without, presets, sample, probe, views, evaluate,
+    metrics, selection,
+)  # fmt: skip
 
 WEB_DIRECTORY = "./web"
 

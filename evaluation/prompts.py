@@ -17,6 +17,7 @@ import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NoReturn
 
 NAMES = ("2 entities", "3 entities", "2 coloured", "3 coloured")
 SPLITS = ("validation", "test")
@@ -95,8 +96,8 @@ def paper_set(name: str, split: str, count: int, seed: int = 0) -> PromptSet:
             colours = _permutation(COLOURS, size, drawn // nouns) if coloured else (None,) * size
             cases[drawn] = _case(_TEMPLATES[name], chosen, colours)
     source = (
-        f"paper_set({name!r}, {split!r}, {count}, seed={seed}): {count} of the {there} prompts of this split; templates,"
-        " nouns and colours of arXiv 2504.17525"
+        f"paper_set({name!r}, {split!r}, {count}, seed={seed}): {count} of the {there} prompts of this split;"
+        " templates, nouns and colours of arXiv 2504.17525"
     )
     return PromptSet(name, split, source, tuple(cases.values()))
 
@@ -286,7 +287,7 @@ def _json_row(line: str) -> dict:
     return row
 
 
-def _fail(message: str):
+def _fail(message: str) -> NoReturn:
     raise ValueError(message)
 
 

@@ -10,6 +10,7 @@ The references' quirks are the metric's: pure sRGB blue is nearest to purple, an
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from types import MappingProxyType
 
@@ -47,9 +48,8 @@ def to_lab(rgb: np.ndarray) -> np.ndarray:
 def fractions(pixels: np.ndarray) -> dict[str, float]:
     """sRGB pixels [N, 3] in 0..1 -> for each reference the fraction of them that is nearest to it; no pixels: all 0."""
     lab = to_lab(pixels).reshape(-1, 3)
-    references = np.array(list(REFERENCES.values()))
-    nearest = np.square(lab[:, None] - references).sum(-1).argmin(1)
-    counts = np.bincount(nearest, minlength=len(references))
+    distances = np.stack([np.square(lab - np.array(one)).sum(-1) for one in REFERENCES.values()])
+    counts = np.bincount(distances.argmin(0), minlength=len(REFERENCES))
     return dict(zip(REFERENCES, (counts / max(1, len(lab))).tolist(), strict=True))
 
 
@@ -64,9 +64,13 @@ def pixels_of(image: np.ndarray, found: Detection) -> np.ndarray:
         rows, columns = ((np.arange(n) * m // n) for n, m in ((height, h), (width, w)))
         return image[np.asarray(found.mask, bool)[np.ix_(rows, columns)]]
     x0, y0, x1, y1 = found.box
-    across = slice(int(np.floor(x0 * width)), max(int(np.floor(x0 * width)) + 1, int(np.ceil(x1 * width))))
-    down = slice(int(np.floor(y0 * height)), max(int(np.floor(y0 * height)) + 1, int(np.ceil(y1 * height))))
-    return image[down, across].reshape(-1, 3)
+    return image[_touched(y0, y1, height), _touched(x0, x1, width)].reshape(-1, 3)
+
+
+def _touched(first: float, last: float, size: int) -> slice:
+    slack = 1e-6  # of a pixel: 64 / 640 * 640 may be a little more than 64
+    start = min(int(first * size + slack), size - 1)
+    return slice(start, max(start + 1, math.ceil(last * size - slack)))
 
 
 def has_colour(image: np.ndarray, found: Detection, colour: str) -> bool:

@@ -19,17 +19,18 @@ applied when scoring, and what the file lacks cannot be brought back.
 from __future__ import annotations
 
 import difflib
+import itertools
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard
 
 import numpy as np
 
 FORMAT, VERSION = "gsn-detections", 1
 WHOLE = (0.0, 0.0, 1.0, 1.0)
-#: The 80 classes of COCO by its own names, in its order, as detectors trained on it and ComfyUI's RT-DETR node say them.
+#: The 80 classes of COCO by its own names, in its order, as ComfyUI's RT-DETR node and most others say them.
 COCO = (
     "person", "bicycle", "car", "motorcycle", "airplane", "bus", "train", "truck", "boat", "traffic light",
     "fire hydrant", "stop sign", "parking meter", "bench", "bird", "cat", "dog", "horse", "sheep", "cow", "elephant",
@@ -80,7 +81,7 @@ def parse_detections(text: str, where: str = "detections") -> DetectionSet:
         raise ValueError(f"{where}: not JSON ({error.msg} in line {error.lineno})") from None
     if not isinstance(data, dict) or data.get("format") != FORMAT or data.get("version") != VERSION:
         raise ValueError(
-            f'{where}: not a file of detections; it must be an object with "format": "{FORMAT}" and "version": {VERSION}'
+            f'{where}: not a file of detections, which is an object with "format": "{FORMAT}" and "version": {VERSION}'
         )
     classes = data.get("classes")
     if not isinstance(classes, list) or not classes or not all(isinstance(one, str) and one for one in classes):
@@ -121,9 +122,7 @@ def check_classes(wanted: Sequence[str], classes: Sequence[str], detector: str =
 
 def from_scores(scores: Any, classes: Sequence[str]) -> list[tuple[Detection, ...]]:
     """Detections of a classifier: scores [B, classes] -> per picture one detection per class, its box the whole."""
-    return [
-        tuple(Detection(name, float(score)) for name, score in zip(classes, row, strict=True)) for row in scores.tolist()
-    ]
+    return [tuple(Detection(name, score) for name, score in zip(classes, row, strict=True)) for row in scores.tolist()]
 
 
 def from_boxes(boxes: Any, batch: int, width: int, height: int) -> list[tuple[Detection, ...]]:
@@ -145,10 +144,12 @@ def from_boxes(boxes: Any, batch: int, width: int, height: int) -> list[tuple[De
         for n, one in enumerate(frame, 1):
             where = f"picture {number}, box {n}"
             if not {"label", "score"} <= set(one):
-                raise ValueError(f"{where} has no label and score; connect boxes of a detector, not boxes drawn by hand")
+                raise ValueError(f"{where} has no label and score; connect a detector's boxes, not drawn ones")
             x, y = one["x"] / width, one["y"] / height
-            box = (x, y, x + one["width"] / width, y + one["height"] / height)
-            found.append(Detection(str(one["label"]), _score(one["score"], where), _box(box, where)))
+            # Boxes of this detector may reach out of the picture.
+            edges = x, y, x + one["width"] / width, y + one["height"] / height
+            x0, y0, x1, y1 = (min(max(float(edge), 0.0), 1.0) for edge in edges)
+            found.append(Detection(str(one["label"]), _score(one["score"], where), (x0, y0, x1, y1)))
         out.append(tuple(found))
     return out
 
@@ -157,7 +158,7 @@ def _detection(entry: Any, classes: Sequence[str], where: str) -> Detection:
     if not isinstance(entry, dict):
         raise ValueError(f"{where}: must be an object with label, score and box")
     label = entry.get("label")
-    if label not in classes:
+    if not isinstance(label, str) or label not in classes:
         raise ValueError(f'{where}: label {label!r} is not in the file\'s "classes"')
     score = _score(entry.get("score"), where)
     mask = None if entry.get("mask") is None else _mask(entry["mask"], where)
@@ -180,16 +181,15 @@ def _box(value: Any, where: str) -> tuple[float, float, float, float]:
     x0, y0, x1, y1 = map(float, value)
     if not (x0 < x1 and y0 < y1 and min(x0, y0) >= -_SLACK and max(x1, y1) <= 1 + _SLACK):
         raise ValueError(
-            f"{where}: box {value!r} is not x0 < x1 and y0 < y1 within 0 to 1; give fractions of the picture, not pixels"
+            f"{where}: box {value!r} is not x0 < x1 and y0 < y1 within 0 to 1; it takes fractions of the picture, not"
+            " pixels"
         )
     return max(x0, 0.0), max(y0, 0.0), min(x1, 1.0), min(y1, 1.0)
 
 
 def _mask(value: Any, where: str) -> np.ndarray:
     size, counts = (value.get("size"), value.get("counts")) if isinstance(value, dict) else (None, None)
-    good = isinstance(size, list) and len(size) == 2 and isinstance(counts, list)
-    whole = [*size, *counts] if good else [-1]
-    if not all(isinstance(n, int) and not isinstance(n, bool) and n >= 0 for n in whole) or 0 in size:
+    if not (_counts(size) and _counts(counts) and len(size) == 2 and 0 not in size):
         raise ValueError(f'{where}: mask must be {{"size": [h, w], "counts": [run lengths]}}')
     if sum(counts) != size[0] * size[1]:
         raise ValueError(f"{where}: the mask's runs cover {sum(counts)} pixels, its size is {size[0]} x {size[1]}")
@@ -197,11 +197,15 @@ def _mask(value: Any, where: str) -> np.ndarray:
     return runs.reshape(size[1], size[0]).T
 
 
+def _counts(value: Any) -> TypeGuard[list[int]]:
+    return isinstance(value, list) and all(type(n) is int and n >= 0 for n in value)
+
+
 def _entry(one: Detection) -> dict:
     entry: dict[str, Any] = {"label": one.label, "score": one.score, "box": list(one.box)}
     if one.mask is not None:
         flat = np.asarray(one.mask, bool).T.ravel()
-        edges = np.flatnonzero(np.diff(flat)) + 1
-        counts = np.diff([0, *edges, flat.size]).tolist()
+        edges = [0, *(np.flatnonzero(np.diff(flat)) + 1).tolist(), flat.size]
+        counts = [b - a for a, b in itertools.pairwise(edges)]
         entry["mask"] = {"size": list(one.mask.shape), "counts": ([0] if flat[0] else []) + counts}
     return entry

@@ -16,8 +16,8 @@ COMFYUI = {"comfy", "comfy_api", "comfy_extras", "comfy_execution", "comfy_aimdo
 COMFYUI |= {"folder_paths", "latent_preview", "node_helpers", "execution", "server"}
 # Brought by ComfyUI but not part of it: what the pure rooms may use.
 THIRD_PARTY = {"torch", "numpy", "einops", "PIL", "safetensors"}
-# The same, but slow to import: only inside functions of gsn/metrics, so that loading the pack does not pay for them.
-WHEN_USED = {"transformers", "huggingface_hub"}
+# Optional or slow to import: only inside functions of gsn/metrics, so that loading the pack does not pay for them.
+WHEN_USED = {"mediapipe", "transformers", "huggingface_hub"}
 
 
 def name(path):
@@ -49,10 +49,10 @@ def below(*rooms):
 
 
 def test_pure_modules_import_with_comfyui_absent():
-    """In a process of its own, where every ComfyUI module is made impossible to import."""
+    """In a process of its own, where ComfyUI's modules and the optional extras are made impossible to import."""
     script = f"""
 import importlib, importlib.util, sys
-for name in {sorted(COMFYUI)!r}:
+for name in {sorted(COMFYUI | EXTRAS)!r}:
     sys.modules[name] = None
 spec = importlib.util.spec_from_file_location("gsn", {str(ROOT / "gsn" / "__init__.py")!r},
                                               submodule_search_locations=[{str(ROOT / "gsn")!r}])
