@@ -8,12 +8,14 @@ from .nodes import (
     evaluate,
     guidance,
     loss,
+    metrics,
     noise,
     presets,
     probe,
     refine,
     sample,
     search,
+    selection,
     subjects,
     views,
 )
@@ -21,6 +23,7 @@ from .nodes import without_gradients as without
 
 MODULES = (
     demo, subjects, capture, loss, refine, guidance, noise, search, without, presets, sample, probe, views, evaluate,
+    metrics, selection,
 )  # fmt: skip
 
 WEB_DIRECTORY = "./web"
