@@ -17,6 +17,7 @@ import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NoReturn
 
 NAMES = ("2 entities", "3 entities", "2 coloured", "3 coloured")
 SPLITS = ("validation", "test")
@@ -26,6 +27,7 @@ NOUNS = (
     "refrigerator",
 )  # fmt: skip
 COLOURS = ("red", "yellow", "green", "blue", "purple", "pink")
+TOLD_COLOURS = (*COLOURS, "black", "white")  # what gsn/metrics/colour.py can tell apart
 _TEMPLATES = {
     "2 entities": "a photo of {} and {}",
     "3 entities": "a photo of {} next to {} and {}",
@@ -94,8 +96,8 @@ def paper_set(name: str, split: str, count: int, seed: int = 0) -> PromptSet:
             colours = _permutation(COLOURS, size, drawn // nouns) if coloured else (None,) * size
             cases[drawn] = _case(_TEMPLATES[name], chosen, colours)
     source = (
-        f"paper_set({name!r}, {split!r}, {count}, seed={seed}): {count} of the {there} prompts of this split; templates,"
-        " nouns and colours of arXiv 2504.17525"
+        f"paper_set({name!r}, {split!r}, {count}, seed={seed}): {count} of the {there} prompts of this split;"
+        " templates, nouns and colours of arXiv 2504.17525"
     )
     return PromptSet(name, split, source, tuple(cases.values()))
 
@@ -285,7 +287,7 @@ def _json_row(line: str) -> dict:
     return row
 
 
-def _fail(message: str):
+def _fail(message: str) -> NoReturn:
     raise ValueError(message)
 
 
@@ -294,9 +296,9 @@ def _user_case(row: dict) -> PromptCase:
     colours = [one or None for one in row.get("colours") or ()]
     if not all(classes):
         raise ValueError("an empty class; name the detector's class of every marked subject, or leave out 'classes'")
-    unknown = [colour for colour in colours if colour and colour not in COLOURS]
+    unknown = [colour for colour in colours if colour and colour not in TOLD_COLOURS]
     if unknown:
-        raise ValueError(f"colour {unknown[0]!r} is not among those that can be told: {', '.join(COLOURS)}")
+        raise ValueError(f"colour {unknown[0]!r} is not among those that can be told: {', '.join(TOLD_COLOURS)}")
     return marked_case(row["prompt"], classes, colours)
 
 
@@ -322,7 +324,7 @@ def _unmark(marked: str) -> tuple[str, list[str]]:
 
 def _colour_and_class(mark: str) -> tuple[str | None, str]:
     words = [word for word in mark.lower().split() if word not in _ARTICLES]
-    colour = next((word for word in words if word in COLOURS), None)
+    colour = next((word for word in words if word in TOLD_COLOURS), None)
     named = " ".join(word for word in words if word != colour)
     if not named:
         _fail(f"the mark [{mark}] names no thing")
