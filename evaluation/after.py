@@ -103,7 +103,7 @@ def votes(parser: argparse.ArgumentParser, rest: list[str]) -> int:
     try:
         key = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise StudyError(f"the key {path} cannot be read ({error}); make the page again with the same options") from None
+        raise StudyError(f"the key {path} cannot be read ({error}); make the page again as before") from None
     people = [user_study.read_choices(Path(one), key) for one in options.files]
     found = user_study.preference(key, people)
     log(user_study.said(found))
