@@ -2,11 +2,28 @@
 
 from comfy_api.latest import ComfyExtension
 
-from .nodes import capture, demo, guidance, loss, noise, presets, probe, refine, sample, search, subjects, sweep, views
+from .nodes import (
+    capture,
+    demo,
+    evaluate,
+    guidance,
+    loss,
+    noise,
+    presets,
+    probe,
+    refine,
+    sample,
+    search,
+    subjects,
+    sweep,
+    views,
+)
 from .nodes import without_gradients as without
 
-MODULES = (demo, subjects, capture, loss, refine, guidance, noise, search, without, presets, sweep, sample)
-MODULES += (probe, views)
+MODULES = (
+    demo, subjects, capture, loss, refine, guidance, noise, search, without, presets, sample, probe, views, evaluate,
+    sweep,
+)  # fmt: skip
 
 WEB_DIRECTORY = "./web"
 
