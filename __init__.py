@@ -8,12 +8,14 @@ from .nodes import (
     evaluate,
     guidance,
     loss,
+    metrics,
     noise,
     presets,
     probe,
     refine,
     sample,
     search,
+    selection,
     subjects,
     sweep,
     views,
@@ -22,7 +24,7 @@ from .nodes import without_gradients as without
 
 MODULES = (
     demo, subjects, capture, loss, refine, guidance, noise, search, without, presets, sample, probe, views, evaluate,
-    sweep,
+    metrics, selection, sweep,
 )  # fmt: skip
 
 WEB_DIRECTORY = "./web"

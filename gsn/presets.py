@@ -261,6 +261,40 @@ def with_numbers(preset: Preset, step: Step, iterations: int, rate: float, size:
     return replace(preset, moves=tuple(moves))
 
 
+def with_refinement_at(preset: Preset, step: Step, noise: str = "", said: str = "") -> Preset:
+    """The preset with its refinement at another step, as an index, a percentage or a sigma.
+
+    A guidance whose beginning is a noise level keeps its distance to the refinement, so that one that follows it still
+    does. noise: whose noise levels the step is of, if known. said: where the step is from. Raises ValueError where it
+    is not clear what is meant.
+    """
+    places = _refinements(preset)
+    if len(places) != 1:
+        has = f"refines at {len(places)} steps" if places else "refines nowhere"
+        one = ", ".join(name for name, other in PRESETS.items() if len(_refinements(other)) == 1)
+        raise ValueError(f"the preset {has}, so one step cannot take its place; presets with one refinement: {one}")
+    moves = list(preset.moves)
+    before = moves[places[0]].first
+    moves[places[0]] = replace(moves[places[0]], first=step, paper_step="")
+    for n, move in enumerate(moves):
+        if n == places[0] or move.first.unit != "sigma" or move.last is None:
+            continue
+        if before.unit != "sigma" or step.unit != "sigma":
+            raise ValueError(
+                f"the preset's guidance begins at {move.first}, a fixed distance from its refinement, but the new step"
+                f" is {step}, whose noise level is not known; give the step as a sigma"
+            )
+        first = Step(round(move.first.value * step.value / before.value, 4), "sigma")
+        moves[n] = replace(move, first=first, paper_step="")
+    confidence = f"{said}; the rest: {preset.confidence}" if said else preset.confidence
+    return replace(preset, moves=tuple(moves), noise=noise or preset.noise, confidence=confidence)
+
+
+def _refinements(preset: Preset) -> list[int]:
+    """The places of the moves that act at one step with the latent's own gradient or its distribution's."""
+    return [n for n, move in enumerate(preset.moves) if isinstance(move.intervention, Refine | Distribution)]
+
+
 def plan_of(origin: str, name: str, preset: Preset) -> tuple[Plan, TraceHandle]:
     """The preset as a plan; name is for messages."""
     handle = TraceHandle()
