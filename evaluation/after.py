@@ -1,17 +1,19 @@
-"""What is made of a study's folder afterwards: `python dev.py study report|export|page|votes DIR`."""
+"""What is made of a study's folder afterwards: `python dev.py study report|score|export|page|votes DIR`."""
 
 from __future__ import annotations
 
 import argparse
 import json
-from dataclasses import asdict
+import os
+from dataclasses import asdict, replace
 from pathlib import Path
 
-from devtools.environment import log
+from devtools.environment import STORE, log
 
 from . import export, tables, user_study
 from .report import write_report
 from .rows import Store
+from .scores import METRICS, make_detector, make_scorers, pixels, scored
 from .study import PLAIN, Study, StudyError
 
 
@@ -40,19 +42,87 @@ def _model(study: Study, name: str | None) -> str:
     return name or names[0]
 
 
+def _results(store: Store, study: Study, as_json: bool) -> None:
+    rows = list(store.rows.values())
+    store.write("table.json", tables.table_json(study, rows))
+    store.write("table.csv", tables.table_csv(study, rows))
+    write_report(store, study)
+    log(f"{store.folder / 'report.html'}")
+    if as_json:
+        print(json.dumps(tables.contract(tables.cells(study, rows))), flush=True)
+
+
 def report(parser: argparse.ArgumentParser, rest: list[str]) -> int:
     """Write table.json, table.csv, report.html and report.md anew from the rows that are there."""
     options = parser.parse_args(rest)
     with Store(options.folder) as store:
-        study = _opened(store)
-        rows = list(store.rows.values())
-        store.write("table.json", tables.table_json(study, rows))
-        store.write("table.csv", tables.table_csv(study, rows))
-        write_report(store, study)
-        log(f"{store.folder / 'report.html'}")
-        if options.json:
-            print(json.dumps(tables.contract(tables.cells(study, rows))), flush=True)
+        _results(store, _opened(store), options.json)
     return 0
+
+
+def score(parser: argparse.ArgumentParser, rest: list[str]) -> int:
+    """Score the pictures that are there again: by another detector, by detections from a file, with further columns."""
+    parser.add_argument("--detections", metavar="FILE", help="JSON of any detector; images by their names in rows.jsonl")
+    parser.add_argument("--detector", help="demo, none or a .tflite file")
+    parser.add_argument("--threshold", type=float, metavar="T", help="a detection counts from this score on")
+    parser.add_argument("--score", action="append", metavar="NAME", help="a further score; may be repeated")
+    options = parser.parse_args(rest)
+    with Store(options.folder) as store:
+        study = rescored(store, _opened(store), options)
+        _results(store, study, options.json)
+    return 0
+
+
+def rescored(store: Store, study: Study, options: argparse.Namespace) -> Study:
+    """The study with its new scores; the rows are replaced in one step, once all are there."""
+    seen, name, usual = _detections(options)
+    threshold = options.threshold if options.threshold is not None else usual
+    base = os.environ.get("GSN_BASE", str(STORE / "base"))
+    folders = [Path(one) / "models" / METRICS for one in (base, os.environ.get("GSN_COMFYUI", base))]
+    scorers = make_scorers(options.score or (), folders)
+    cases = {(one.name, one.split, case.text): case for one in study.sets for case in one.cases}
+    fresh = []
+    for row in store.rows.values():
+        case = cases.get((row["set"], row["split"], row["prompt"]))
+        if case is None:
+            raise StudyError(f"{row['image']} is of a prompt that the study does not have")
+        images = pixels([(store.folder / row["image"]).read_bytes()])
+        (scores,) = scored(images, case, seen(row, images), threshold, scorers)
+        kept = {key: value for key, value in scores.items() if value is not None or name}
+        fresh.append({**row, **kept})
+    store.replace_rows(fresh)
+    changed = replace(study, scorers=tuple(dict.fromkeys([*study.scorers, *(options.score or ())])))
+    if name:
+        changed = replace(changed, detector=name, threshold=threshold)
+    store.begin(changed)
+    return changed
+
+
+def _detections(options: argparse.Namespace):
+    """(row, images) -> its detections; the detector's name, or "" where the old scores stay; its usual threshold."""
+    from gsn.metrics.detections import read_detections
+
+    if options.detections:
+        try:
+            file = read_detections(options.detections)
+        except (ValueError, OSError) as error:
+            raise StudyError(f"--detections: {error}") from None
+
+        def looked_up(row: dict, images):
+            if row["image"] not in file.images:
+                raise StudyError(f"{options.detections} has no entry for {row['image']}; list every picture")
+            missing = [one for one in row["subjects"] if one not in file.classes]
+            if missing:
+                raise StudyError(f"the detector of {options.detections} has no class {missing[0]!r}")
+            return [file.images[row["image"]]]
+
+        return looked_up, f"file {file.detector or Path(options.detections).name}", 0.25
+    detector = make_detector(options.detector or "none")
+    if detector is None:
+        return (lambda row, images: None), options.detector or "", 0.0
+    if detector.detect is None:
+        raise StudyError("RT-DETR runs in ComfyUI while pictures are made; give its detections by --detections")
+    return (lambda row, images: detector.detect(images)), options.detector, detector.threshold
 
 
 def export_(parser: argparse.ArgumentParser, rest: list[str]) -> int:
@@ -112,4 +182,4 @@ def votes(parser: argparse.ArgumentParser, rest: list[str]) -> int:
     return 0
 
 
-COMMANDS = {"report": report, "export": export_, "page": page, "votes": votes}
+COMMANDS = {"report": report, "score": score, "export": export_, "page": page, "votes": votes}

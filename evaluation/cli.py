@@ -25,7 +25,7 @@ from .workflow import check_method, check_user_workflow, is_workflow
 QUICK = {"methods": "plain,Ours", "prompts": 4, "seeds": "0-3", "split": "validation"}
 EPILOG = """
 The same command goes on where it was stopped; with --out alone it goes on with what the folder holds.
-Other uses: study report|export|page|votes DIR (each with --help). docs/study.md has all of it.
+Other uses: study report|score|export|page|votes DIR (each with --help). docs/study.md has all of it.
 """
 
 
@@ -42,7 +42,8 @@ def parser() -> argparse.ArgumentParser:
     add("--prompts", type=int, metavar="N", help="of each set (all of the demo's, 10 or 300 of the paper's)")
     add("--seeds", metavar="0-15", help="whole numbers and ranges (0-15)")
     add("--batch", type=int, metavar="N", help="images at once (8, or 1 for a checkpoint)")
-    add("--detector", help="demo or none (demo for the demo models)")
+    add("--detector", help="demo, none, rtdetr:FILE or a .tflite file (demo for the demo models, else none)")
+    add("--threshold", type=float, metavar="T", help="a detection counts from this score on (the detector's own)")
     add("--score", action="append", metavar="NAME", help="a further score of evaluation/scores.py; may be repeated")
     for name, kind in (("sampling-steps", int), ("cfg", float), ("sampler", str), ("scheduler", str), ("size", int),
                        ("negative", str), ("dtype", str)):  # fmt: skip
@@ -157,7 +158,7 @@ def summary(found: list[tables.Cell]) -> str:
 
 def chosen_study(store: Store, options: argparse.Namespace) -> Study:
     """What is asked, joined with what the folder holds; the folder's own where nothing is asked."""
-    grid = ("model", "methods", "steps", "set", "split", "prompts", "seeds", "batch", "detector", "score")
+    grid = ("model", "methods", "steps", "set", "split", "prompts", "seeds", "batch", "detector", "threshold", "score")
     sampling = ("sampling_steps", "cfg", "sampler", "scheduler", "size", "negative", "dtype")
     nothing = not options.quick and all(getattr(options, name) is None for name in grid + sampling)
     if store.study is not None and nothing:
@@ -193,7 +194,9 @@ def asked_study(options: argparse.Namespace) -> Study:
     if batch < 1:
         raise StudyError("--batch must be at least 1")
     detector = options.detector or ("demo" if demo else "none")
-    return Study(models, methods, sets, seeds, batch, detector, tuple(options.score or ()), made_with())
+    made = make_detector(detector)
+    threshold = options.threshold if options.threshold is not None else made.threshold if made else 0.0
+    return Study(models, methods, sets, seeds, batch, detector, threshold, tuple(options.score or ()), made_with())
 
 
 def chosen_methods(text: str, steps: str | None) -> tuple[Method, ...]:

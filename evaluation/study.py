@@ -17,6 +17,7 @@ from .prompts import PromptCase, PromptSet
 
 FORMAT, VERSION = "gsn-study", 1
 PLAIN = "plain"
+RTDETR = "rtdetr:"  # a detector that runs in ComfyUI, and its file
 
 
 class StudyError(Exception):
@@ -66,7 +67,8 @@ class Batch:
 
 @dataclass(frozen=True)
 class Study:
-    """`batch`: images made at once. `detector`, `scorers`: names of scores.py. `made_with`: versions, for people."""
+    """`batch`: images made at once. `detector`, `scorers`: names of scores.py; a detection counts from `threshold` on.
+    `made_with`: versions, for people."""
 
     models: tuple[Model, ...]
     methods: tuple[Method, ...]
@@ -74,6 +76,7 @@ class Study:
     seeds: tuple[int, ...]
     batch: int
     detector: str
+    threshold: float
     scorers: tuple[str, ...] = ()
     made_with: dict = field(default_factory=dict, compare=False)
 
@@ -125,7 +128,7 @@ def joined(before: Study, asked: Study) -> Study:
 
     Raises StudyError where the two could not stand in one table: other settings, other pictures under the same name.
     """
-    for name in ("batch", "detector", "scorers"):
+    for name in ("batch", "detector", "threshold", "scorers"):
         _same(name, getattr(before, name), getattr(asked, name))
     short, long = sorted((before.seeds, asked.seeds), key=len)
     if long[: len(short)] != short:

@@ -16,12 +16,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.error import URLError
 
-from devtools.environment import Environment
-from devtools.server import Server, ServerError, ServerGone
+import numpy as np
 
-from .scores import make_detector, make_scorers, pixels, scored
-from .study import Batch, Study, StudyError
-from .workflow import ACCOUNT, IMAGES, makes_batches, user_workflow, workflow
+from devtools.environment import Environment, accelerator_flags
+from devtools.server import Server, ServerError, ServerGone
+from gsn.metrics.detections import from_boxes
+
+from .scores import METRICS, make_detector, make_scorers, pixels, scored
+from .study import RTDETR, Batch, Study, StudyError
+from .workflow import ACCOUNT, BOXES, IMAGES, makes_batches, shows_images, user_workflow, workflow
 
 _PRESETS = "gsn_study"  # below ComfyUI's input folder
 _VERSIONS = {"comfyui": "comfyui_version", "torch": "pytorch_version", "python": "python_version"}
@@ -40,6 +43,11 @@ class Where:
     @property
     def environment(self) -> Environment:
         return Environment(Path(self.python), Path(self.comfyui), Path(self.base))
+
+    @property
+    def metrics(self) -> list[Path]:
+        """Where models of scores lie: below our own models folder, and below the user's."""
+        return [Path(one) / "models" / METRICS for one in (self.base, self.comfyui)]
 
 
 @dataclass(frozen=True)
@@ -96,9 +104,11 @@ class Worker:
 
     def __init__(self, where: Where, study: Study, limit: float, log_file: str | Path | None = None):
         self.where, self.limit = where, limit
-        self.detector, self.scorers = make_detector(study.detector), make_scorers(study.scorers)
+        self.study = study
+        self.detector = make_detector(study.detector)
+        self.scorers = make_scorers(study.scorers, where.metrics)
         self._temp = Path(tempfile.mkdtemp(prefix="gsn-study-"))
-        flags = None if where.flags is None else list(where.flags)
+        flags = [*(accelerator_flags(where.python) if where.flags is None else where.flags), *self._models()]
         self.server = Server(where.environment, log_file=log_file, temp=self._temp, flags=flags)
         self._output_nodes: set[str] = set()
 
@@ -116,6 +126,16 @@ class Worker:
         self.server.stop()
         shutil.rmtree(self._temp, ignore_errors=True)
 
+    def _models(self) -> list[str]:
+        """The user's models beside our own base folder's."""
+        models = Path(self.where.comfyui) / "models"
+        if not models.is_dir():
+            return []
+        lines = [f"  {name}: {name}" for name in sorted(one.name for one in models.iterdir() if one.is_dir())]
+        text = "\n".join(["user:", f"  base_path: {json.dumps(str(models))}", *lines])
+        (self._temp / "models.yaml").write_text(text + "\n", encoding="utf-8")
+        return ["--extra-model-paths-config", str(self._temp / "models.yaml")]
+
     @property
     def versions(self) -> dict:
         system = self.server.get("/system_stats")["system"]
@@ -124,7 +144,7 @@ class Worker:
     def make(self, batch: Batch) -> Made:
         """Raises ServerError with the node's own words where ComfyUI refuses or fails."""
         began = time.monotonic()
-        pictures, gradients = [], []
+        pictures, gradients, boxes = [], [], []
         for seeds, nodes in self._workflows(batch):
             outputs = self.server.run(nodes, self.limit)
             found = self._pictures(batch, nodes, outputs)
@@ -132,18 +152,34 @@ class Worker:
                 raise ServerError(f"{batch}: the workflow made {len(found)} pictures for {len(seeds)} seeds")
             pictures += found
             gradients += _gradients(outputs, len(seeds))
+            boxes += json.loads(outputs[BOXES]["text"][0]) if BOXES in outputs else []
         seconds = round((time.monotonic() - began) / len(batch.seeds), 4)
         self._forget()
-        scores = scored(pixels(pictures), batch.case, self.detector, self.scorers)
+        images = pixels(pictures)
+        scores = scored(images, batch.case, self._seen(images, boxes), self.study.threshold, self.scorers)
         cost = [{"gradients": count, "seconds": seconds} for count in gradients]
         return Made([score | more for score, more in zip(scores, cost, strict=True)], pictures)
+
+    def _seen(self, images: np.ndarray, boxes: list) -> Sequence | None:
+        if self.detector is None:
+            return None
+        if self.detector.detect is not None:
+            return self.detector.detect(images)
+        count, height, width = images.shape[:3]
+        return from_boxes(boxes, count, width, height)
 
     def _workflows(self, batch: Batch) -> list[tuple[Sequence[int], dict]]:
         method = batch.method
         if method.kind == "workflow":
             parts = [batch.seeds] if makes_batches(method.file) else [(seed,) for seed in batch.seeds]
-            return [(part, user_workflow(batch, part)) for part in parts]
-        return [(batch.seeds, workflow(batch, self._preset_file(batch) if method.file else None))]
+            return [(part, user_workflow(batch, part, self._detector_file)) for part in parts]
+        preset = self._preset_file(batch) if method.file else None
+        return [(batch.seeds, workflow(batch, preset, self._detector_file))]
+
+    @property
+    def _detector_file(self) -> str:
+        name = self.study.detector
+        return name.removeprefix(RTDETR) if name.startswith(RTDETR) else ""
 
     def _preset_file(self, batch: Batch) -> str:
         """The method's preset as a file of ComfyUI's input folder, named by what is in it."""
@@ -158,8 +194,7 @@ class Worker:
         return name
 
     def _pictures(self, batch: Batch, nodes: dict, outputs: dict) -> list[bytes]:
-        with_images = [name for name, one in outputs.items() if one.get("images") and nodes[name]["class_type"] in
-                       ("SaveImage", "PreviewImage")]  # fmt: skip
+        with_images = [name for name, one in outputs.items() if one.get("images") and shows_images(nodes[name])]
         if len(with_images) != 1:
             raise StudyError(
                 f"{batch.method.label} shows pictures at {len(with_images)} nodes; a workflow for a study needs exactly"

@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from .study import PLAIN, Batch, Method, StudyError
 
 IMAGES, ACCOUNT, BOXES = "images", "account", "boxes"  # the nodes whose output is read
+LEAST = 0.05
 _PLACEHOLDER = re.compile(r"%([a-z_]+)%")
 KNOWN = (
     "prompt", "marked", "seed", "seeds", "count", "step", "model", "negative", "width", "height", "steps", "cfg",
@@ -21,8 +22,9 @@ KNOWN = (
 )  # fmt: skip
 
 
-def workflow(batch: Batch, preset_file: str | None = None) -> dict:
-    """Our own graph. preset_file: where in ComfyUI's input folder the method's preset lies, if it is a file."""
+def workflow(batch: Batch, preset_file: str | None = None, detector: str = "") -> dict:
+    """Our own graph. preset_file: where in ComfyUI's input folder the method's preset lies, if it is a file; detector:
+    the file of RT-DETR, where ComfyUI detects."""
     model, count = batch.model, len(batch.seeds)
     if model.checkpoint:
         loader = {"class_type": "CheckpointLoaderSimple", "inputs": {"ckpt_name": model.checkpoint}}
@@ -57,7 +59,20 @@ def workflow(batch: Batch, preset_file: str | None = None) -> dict:
     nodes["sample"] = {"class_type": "KSampler", "inputs": sampler}
     nodes["decode"] = {"class_type": "VAEDecode", "inputs": {"samples": ["sample", 0], "vae": ["model", 2]}}
     nodes[IMAGES] = {"class_type": "PreviewImage", "inputs": {"images": ["decode", 0]}}
+    if detector:
+        nodes |= detecting(detector, ["decode", 0])
     return nodes
+
+
+def detecting(file: str, images: list) -> dict:
+    """ComfyUI's own detector on these images, and its boxes as text, down to a low score: a threshold comes later."""
+    loader = {"unet_name": file, "weight_dtype": "default"}
+    look = {"model": ["detector", 0], "image": images, "threshold": LEAST, "class_name": "all", "max_detections": 100}
+    return {
+        "detector": {"class_type": "UNETLoader", "inputs": loader},
+        "detect": {"class_type": "RTDETR_detect", "inputs": look},
+        BOXES: {"class_type": "PreviewAny", "inputs": {"source": ["detect", 0]}},
+    }
 
 
 def check_user_workflow(name: str, text: str) -> None:
@@ -91,15 +106,23 @@ def makes_batches(text: str) -> bool:
     return "%seeds%" in text
 
 
-def user_workflow(batch: Batch, seeds: Sequence[int]) -> dict:
-    """The user's nodes with everything filled in, for these of the batch's seeds."""
+def shows_images(node: dict) -> bool:
+    return node["class_type"] in ("SaveImage", "PreviewImage")
+
+
+def user_workflow(batch: Batch, seeds: Sequence[int], detector: str = "") -> dict:
+    """The user's nodes with everything filled in, for these of the batch's seeds. detector: as in `workflow`."""
     model, case = batch.model, batch.case
     values = {
         "prompt": case.text, "marked": case.marked, "seed": seeds[0], "seeds": ", ".join(map(str, seeds)),
         "count": len(seeds), "step": batch.method.step, "model": model.checkpoint or model.name,
         **{key: getattr(model, key) for key in KNOWN[7:]},
     }  # fmt: skip
-    return _filled(json.loads(batch.method.file), values)
+    nodes = _filled(json.loads(batch.method.file), values)
+    shown = [node["inputs"]["images"] for node in nodes.values() if shows_images(node)]
+    if detector and shown:
+        nodes |= detecting(detector, shown[0])
+    return nodes
 
 
 def _filled(content, values: dict):
