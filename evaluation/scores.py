@@ -59,6 +59,11 @@ def make_detector(name: str) -> Detector | None:
         except (ImportError, ValueError, OSError) as error:
             raise StudyError(f"--detector {name}: {error}") from None
         return Detector(own.classes, 0.5, own.detections)
+    if name.startswith("file "):
+        raise StudyError(
+            "the pictures of this folder were scored by detections from a file; before more are made, score them by a"
+            " detector: study score DIR --detector NAME"
+        )
     raise StudyError(f"there is no detector '{name}'; there are: demo, none, rtdetr:FILE, and the path of a .tflite")
 
 
