@@ -17,13 +17,14 @@ from .nodes import (
     search,
     selection,
     subjects,
+    sweep,
     views,
 )
 from .nodes import without_gradients as without
 
 MODULES = (
     demo, subjects, capture, loss, refine, guidance, noise, search, without, presets, sample, probe, views, evaluate,
-    metrics, selection,
+    metrics, selection, sweep,
 )  # fmt: skip
 
 WEB_DIRECTORY = "./web"

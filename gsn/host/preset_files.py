@@ -12,6 +12,7 @@ from ..model_presets import MODEL_PRESETS, ModelPreset
 from ..plan import GsnError
 from ..preset_file import PresetError, from_json
 from ..presets import PRESETS, Preset, refuse_noise
+from ..sweep import Variant, read_variants
 from .checks import named
 from .families import family_of
 
@@ -39,6 +40,22 @@ def chosen_preset(origin: str, name: str, file: str) -> tuple[str, Preset]:
         return path.name, from_json(path.read_text(encoding="utf-8"))
     except (PresetError, UnicodeDecodeError) as error:
         raise GsnError(f"{origin}: the preset file '{file}': {error}") from None
+
+
+def swept(origin: str, model: Any, text: str) -> list[Variant]:
+    """The methods of a list, each fit for this MODEL."""
+    known = model_preset(model, origin)
+    try:
+        variants = read_variants(text, file=lambda name: chosen_preset(origin, "", name)[1])
+        for one in variants:
+            refuse_noise(one.method, one.preset.noise, known)
+    except GsnError:
+        raise
+    except ValueError as error:
+        raise GsnError(f"{origin}: {error}") from None
+    if not variants:
+        raise GsnError(f"{origin}: no method is listed; write one on each line, for example: plain")
+    return variants
 
 
 def file_state(file: str) -> float:
