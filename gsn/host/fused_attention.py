@@ -1,8 +1,8 @@
 """Attention that also says the logarithm of its softmax's denominators, both with a gradient.
 
-With that logarithm the weight of any single key is exp(q k - log_sum): the maps of a block cost a few columns more,
-not a second attention. PyTorch has the number and hides it, and its backward knows nothing of a gradient of it. With p the
-weights, g the output's gradient and l that of the logarithm, the logits' gradient is
+With that logarithm the weight of any single key is exp(q k - log_sum): the maps of a block cost a few columns
+more, not a second attention. PyTorch has the number and hides it, and its backward knows nothing of a gradient of it.
+With p the weights, g the output's gradient and l that of the logarithm, the logits' gradient is
 
     dS_ij = p_ij (g_i v_j + l_i - d_i),   d_i = g_i out_i,
 

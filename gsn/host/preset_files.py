@@ -11,7 +11,7 @@ import folder_paths
 from ..model_presets import MODEL_PRESETS, ModelPreset
 from ..plan import GsnError
 from ..preset_file import PresetError, from_json
-from ..presets import PRESETS, Preset, refuse_noise
+from ..presets import PRESETS, Preset, refuse_other_models
 from ..sweep import Variant, read_variants
 from .checks import named
 from .families import family_of
@@ -27,7 +27,7 @@ def noise_for(origin: str, name: str, preset: Preset, model: Any | None) -> str:
     if model is None:
         return ""
     known = model_preset(model, origin)
-    named(origin, refuse_noise, name, preset.noise, known)
+    named(origin, refuse_other_models, name, preset.noise, preset.family, known)
     return known.noise if known.noise in ("ddpm", "flow") else ""
 
 
@@ -48,7 +48,7 @@ def swept(origin: str, model: Any, text: str) -> list[Variant]:
     try:
         variants = read_variants(text, file=lambda name: chosen_preset(origin, "", name)[1])
         for one in variants:
-            refuse_noise(one.method, one.preset.noise, known)
+            refuse_other_models(one.method, one.preset.noise, one.preset.family, known)
     except GsnError:
         raise
     except ValueError as error:
