@@ -2,10 +2,30 @@
 
 from comfy_api.latest import ComfyExtension
 
-from .nodes import capture, demo, guidance, loss, noise, presets, probe, refine, sample, search, subjects, views
+from .nodes import (
+    capture,
+    demo,
+    evaluate,
+    guidance,
+    loss,
+    metrics,
+    noise,
+    presets,
+    probe,
+    refine,
+    sample,
+    search,
+    selection,
+    subjects,
+    sweep,
+    views,
+)
 from .nodes import without_gradients as without
 
-MODULES = (demo, subjects, capture, loss, refine, guidance, noise, search, without, presets, sample, probe, views)
+MODULES = (
+    demo, subjects, capture, loss, refine, guidance, noise, search, without, presets, sample, probe, views, evaluate,
+    metrics, selection, sweep,
+)  # fmt: skip
 
 WEB_DIRECTORY = "./web"
 

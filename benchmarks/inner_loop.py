@@ -11,7 +11,6 @@ from __future__ import annotations
 import argparse
 import io
 import json
-import math
 import os
 import sys
 import time
@@ -24,6 +23,7 @@ sys.path.insert(0, str(ROOT))
 from devtools.demo import all_found, judge  # noqa: E402
 from devtools.environment import Environment  # noqa: E402
 from devtools.server import Server  # noqa: E402
+from gsn.metrics.stats import wilson  # noqa: E402
 
 FOUND = Path(__file__).with_suffix(".json")
 VALIDATION, TEST = (100, 8), (0, 8)  # seed, images
@@ -104,13 +104,6 @@ def cell(server: Server, prompts: list[str], seed: int, images: int, setting: Se
             gradients += account["stops"][0]["iterations"]
     return {"found": found, "gradients": sum(gradients) / max(1, len(gradients)),
             "seconds": round(time.monotonic() - began, 1)}  # fmt: skip
-
-
-def wilson(k: int, n: int) -> tuple[float, float]:
-    """95 % interval of a rate."""
-    z, p = 1.959964, k / n
-    centre, half = p + z * z / (2 * n), z * math.sqrt(p * (1 - p) / n + z * z / (4 * n * n))
-    return (centre - half) / (1 + z * z / n), (centre + half) / (1 + z * z / n)
 
 
 def row(name: str, one: dict, other: dict | None = None) -> str:

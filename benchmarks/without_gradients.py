@@ -15,11 +15,12 @@ import time
 from pathlib import Path
 
 import inner_loop  # beside this file
-from inner_loop import ROOT, VALIDATION, all_found, judge, wilson
+from inner_loop import ROOT, VALIDATION, all_found, judge
 from PIL import Image
 
 from devtools.environment import Environment
 from devtools.server import Server
+from gsn.metrics.stats import wilson
 
 FOUND = Path(__file__).with_suffix(".json")
 

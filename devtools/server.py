@@ -18,6 +18,10 @@ class ServerError(Exception):
     """The server died, refused a prompt, or a node failed; the message says which."""
 
 
+class ServerGone(ServerError):
+    """It ended, or does not answer in time: only a new one can help."""
+
+
 def free_port(wanted=None):
     """`wanted` if nothing listens there, else any free port."""
     for port in (wanted, 0):
@@ -48,6 +52,7 @@ class Server:
             flags = accelerator_flags(environment.python)
         self.command = [
             str(environment.python),
+            str(Path(__file__).with_name("tethered.py")),  # a server outlives nobody who was killed
             str(environment.comfyui / "main.py"),
             *("--base-directory", str(self.base)),
             *("--output-directory", str(output or scratch / "output")),
@@ -65,7 +70,12 @@ class Server:
         with self.log_file.open("wb") as out:
             env = {**os.environ, "PYTHONUNBUFFERED": "1", "PYTHONPATH": ""}
             self.process = subprocess.Popen(
-                self.command, stdout=out, stderr=subprocess.STDOUT, env=env, cwd=self.environment.comfyui
+                self.command,
+                stdin=subprocess.PIPE,
+                stdout=out,
+                stderr=subprocess.STDOUT,
+                env=env,
+                cwd=self.environment.comfyui,
             )
         try:
             self._wait_until_ready()
@@ -85,6 +95,8 @@ class Server:
             except subprocess.TimeoutExpired:
                 self.process.kill()
                 self.process.wait()
+        if self.process:
+            self.process.stdin.close()
         self._scratch.cleanup()
 
     def log_tail(self, lines=30):
@@ -101,12 +113,12 @@ class Server:
                 return self.get("/system_stats")
             except (OSError, ServerError):
                 time.sleep(0.2)
-        raise ServerError(f"ComfyUI did not answer within {timeout} s. Its log ends:\n{self.log_tail()}")
+        raise ServerGone(f"ComfyUI did not answer within {timeout} s. Its log ends:\n{self.log_tail()}")
 
     def check_alive(self):
         if self.process.poll() is not None:
             code = self.process.returncode
-            raise ServerError(f"ComfyUI stopped with exit code {code}. Its log ends:\n{self.log_tail()}")
+            raise ServerGone(f"ComfyUI stopped with exit code {code}. Its log ends:\n{self.log_tail()}")
 
     # --- requests
 
@@ -147,7 +159,7 @@ class Server:
                 self._raise_if_failed(entry["status"])
                 return entry["outputs"]
             time.sleep(0.1)
-        raise ServerError(f"the prompt did not finish within {timeout} s")
+        raise ServerGone(f"the prompt did not finish within {timeout} s")
 
     @staticmethod
     def _raise_if_failed(status):

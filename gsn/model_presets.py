@@ -35,9 +35,10 @@ class ModelPreset:
 
 # The paper's t = 821 (index 8 of 50 DDPM steps) is sigma 5.633; guidance runs over steps 0..24, t 981..501.
 _SD1_SIGMAS = (13.12, 1.624)
-# Two of SD 3 medium's blocks at 1024 x 1024 keep 19 (measured on a CPU), so its 24 keep 228; recomputed: one block
-# and what goes into the others. The other transformers take the same for want of a measurement; SD 1.5's are measured.
-_SD3_MEMORY = (228.0, 30.0)
+# Two of SD 3 medium's blocks at 1024 x 1024 keep 19 (measured on a CPU), so its 24 keep 228; recomputed: one block,
+# and of the others what goes in and what their attention gave. The other transformers take the same for want of a
+# measurement; SD 1.5's are measured.
+_SD3_MEMORY = (228.0, 36.0)
 # SD 3: index 2 of 28 steps. No guidance was reported for flow models; this is the same share of the run.
 _FLOW_SIGMAS = (1.0, 0.75)
 _FLOW = {"memory": _SD3_MEMORY, "noise": "flow", "distribution_sigma": 0.9298}  # SAGA's on SD 3 medium: 5 of 28

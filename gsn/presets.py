@@ -296,6 +296,43 @@ def with_numbers(preset: Preset, step: Step, iterations: int, rate: float, size:
     return replace(preset, moves=tuple(moves))
 
 
+def with_refinement_at(preset: Preset, step: Step, noise: str = "", said: str = "") -> Preset:
+    """The preset with its one refinement at another step; guidance that begins after it still does.
+
+    noise: whose noise levels the step is of, if known. said: where the step is from. Raises ValueError for a preset
+    without a refinement at one step, or with several; InitNO's belongs to the first step.
+    """
+    places = _refinements(preset)
+    if len(places) != 1:
+        has = f"refines at {len(places)} steps" if places else "refines nowhere"
+        one = ", ".join(name for name, other in PRESETS.items() if len(_refinements(other)) == 1)
+        raise ValueError(f"the preset {has}, so one step cannot take its place; presets with one refinement: {one}")
+    before = preset.moves[places[0]].first
+    moves = []
+    for n, move in enumerate(preset.moves):
+        levels = move.last is not None and move.first.unit == before.unit == "sigma"
+        follows = levels and move.first.value < before.value
+        if n == places[0] or follows:
+            move = replace(move, first=_after(step) if follows else step, paper_step="")
+        moves.append(move)
+    confidence = f"{said}; the rest: {preset.confidence}" if said else preset.confidence
+    return replace(preset, moves=tuple(moves), noise=noise or preset.noise, confidence=confidence)
+
+
+def _refinements(preset: Preset) -> list[int]:
+    """The places of the moves that refine at one step and may do so at any."""
+    return [n for n, move in enumerate(preset.moves) if isinstance(move.intervention, Refine | Distribution)]
+
+
+def _after(step: Step) -> Step:
+    """Where a range begins that follows this step: exact for an index, and for a sigma that is a level of the run."""
+    if step.unit == "index":
+        return replace(step, value=step.value + 1)
+    if step.unit == "percent":
+        return replace(step, value=min(100.0, step.value + 0.5))
+    return replace(step, value=step.value / 1.01)
+
+
 def plan_of(origin: str, name: str, preset: Preset) -> tuple[Plan, TraceHandle]:
     """The preset as a plan; name is for messages."""
     handle = TraceHandle()

@@ -6,7 +6,6 @@ like what a sampler makes (squashed, blurred, overlapping, faded). Half sprites 
 
 from __future__ import annotations
 
-import importlib.util
 import json
 from pathlib import Path
 
@@ -20,18 +19,12 @@ from latents import Table, decode, encode
 from safetensors.torch import save_file
 from scenes import CELL, NOUNS, SIDE, Sprites, canvas, paste, place
 
+from gsn.metrics import demo_detector
+
 ITERATIONS = 700
 BATCH = 48
 THRESHOLD = 0.5
 FILE = host.DEMO / "gsn_demo_detector.safetensors"
-
-
-def module():
-    """``gsn/metrics/demo_detector.py`` by its path: the repository root stays off ``sys.path``."""
-    spec = importlib.util.spec_from_file_location("demo_detector", host.ROOT / "gsn/metrics/demo_detector.py")
-    found = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(found)
-    return found
 
 
 def rough(sprites: Sprites, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
@@ -118,7 +111,7 @@ def train(work: Path, iterations: int = ITERATIONS) -> None:
     table, sprites, rng = Table(work, tae), Sprites(), np.random.default_rng(1)
     decoded, truth = renders(table, tae, 1500, seed=11, noise=0.6, chimeras=0.25)
     decoded = decoded.movedim(-1, 1)
-    net = module().network(12)
+    net = demo_detector.network(12)
     optimiser = torch.optim.AdamW(net.parameters(), 3e-3, weight_decay=1e-3)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, 3e-3, iterations)
     for i in range(iterations):
@@ -145,7 +138,7 @@ def check(work: Path) -> dict:
     """Recall and false positives on fresh renders through the VAE, on chimeras, and on roughened drawings."""
     tae = vae.load(work)
     table, sprites = Table(work, tae), Sprites()
-    judge = module().DemoDetector(FILE)
+    judge = demo_detector.DemoDetector(FILE)
     report = {}
 
     def count(name, pictures, labels):

@@ -1,11 +1,12 @@
 """Brings ComfyUI's own classes into a training script: its folder first on ``sys.path``, CPU, no argument parsing.
 
-Import this before anything from ``comfy``. The repository root must stay off ``sys.path``: it has a folder ``nodes``,
-and ComfyUI a module of that name.
+Import this before anything from ``comfy`` or ``gsn``. The repository root must stay off ``sys.path``: it has a folder
+``nodes``, and ComfyUI a module of that name. So ``gsn`` is registered from its file.
 """
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import sys
 from pathlib import Path
@@ -15,6 +16,10 @@ COMFYUI = Path(os.environ.get("GSN_COMFYUI") or sorted((ROOT / ".comfyui").glob(
 DEMO = ROOT / "demo"
 
 sys.path[:] = [str(COMFYUI)] + [entry for entry in sys.path if Path(entry or ".").resolve() not in (ROOT, COMFYUI)]
+
+_spec = importlib.util.spec_from_file_location("gsn", ROOT / "gsn/__init__.py")
+sys.modules["gsn"] = importlib.util.module_from_spec(_spec)
+_spec.loader.exec_module(sys.modules["gsn"])
 
 import comfy.options  # noqa: E402
 

@@ -21,17 +21,13 @@ import vae
 from latents import decode
 from sample import STEPS, Sampler
 
+from gsn.metrics.demo_detector import DemoDetector
+from gsn.metrics.stats import sign_test, wilson
+
 CURVE = (0, 4, 8, 12, 16, 20)
 SEEDS = range(16)
 VALIDATION_SEEDS = range(100, 108)
 TOGETHER = 32  # images in one batch
-
-
-def wilson(k: int, n: int) -> tuple[float, float]:
-    """95 % interval of a rate."""
-    z, p = 1.959964, k / n
-    centre, half = p + z * z / (2 * n), z * math.sqrt(p * (1 - p) / n + z * z / (4 * n * n))
-    return (centre - half) / (1 + z * z / n), (centre + half) / (1 + z * z / n)
 
 
 def cases(pairs, seeds) -> list:
@@ -46,7 +42,7 @@ class Study:
     def __init__(self, work: Path, name: str, todo: list):
         self.tae = vae.load(work)
         self.sampler = Sampler(unet.load(work))
-        self.judge = detector.module().DemoDetector(detector.FILE)
+        self.judge = DemoDetector(detector.FILE)
         self.todo, self.saved = todo, work / f"{name}.json"
         self.cells = json.loads(self.saved.read_text()) if self.saved.exists() else {}
         self.batches = [self.sampler.batch(todo[i:i + TOGETHER]) for i in range(0, len(todo), TOGETHER)]
@@ -104,8 +100,7 @@ def against(cell: dict, plain: dict) -> dict:
     """Images won and lost against plain on the same prompt and seed, with the exact two-sided sign test."""
     pairs = [(all(a), all(b)) for a, b in zip(cell["found"], plain["found"], strict=True)]
     won, lost = sum(a and not b for a, b in pairs), sum(b and not a for a, b in pairs)
-    tail = sum(math.comb(won + lost, k) for k in range(min(won, lost) + 1)) / 2 ** (won + lost)
-    return {"won": won, "lost": lost, "p": min(1.0, 2 * tail)}
+    return {"won": won, "lost": lost, "p": sign_test(won, lost)}
 
 
 def choose(work: Path) -> dict:

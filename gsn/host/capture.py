@@ -187,7 +187,12 @@ def text_probabilities(call: TextAttention, columns: tuple[int, ...] | None = No
     if k.shape[2] == length and call.mask is None:
         return ((q @ k.transpose(-1, -2)) * call.scale).softmax(-1).mean(1)
     wanted = torch.arange(length, device=q.device) if columns is None else torch.tensor(columns, device=q.device)
-    found = _columns(q, k, wanted + call.text.start, call.scale, call.mask)
+    index = wanted + call.text.start
+    if call.log_sum is not None:
+        logits = (q @ k[:, :, index].transpose(-1, -2)) * call.scale
+        found = (logits - call.log_sum[..., None]).exp().mean(1)
+    else:
+        found = _columns(q, k, index, call.scale, call.mask)
     return found if columns is None else q.new_zeros(*found.shape[:2], length).index_copy(-1, wanted, found)
 
 

@@ -11,13 +11,24 @@ import folder_paths
 from ..model_presets import MODEL_PRESETS, ModelPreset
 from ..plan import GsnError
 from ..preset_file import PresetError, from_json
-from ..presets import PRESETS, Preset
+from ..presets import PRESETS, Preset, refuse_other_models
+from ..sweep import Variant, read_variants
+from .checks import named
 from .families import family_of
 
 
 def model_preset(model: Any, origin: str) -> ModelPreset:
     """What is known of a MODEL. Raises GsnError for a family that is not carried."""
     return MODEL_PRESETS[family_of(model.model, origin).preset_name(model.model)]
+
+
+def noise_for(origin: str, name: str, preset: Preset, model: Any | None) -> str:
+    """Whose noise levels a preset for this MODEL names; "" where there is no telling. Refuses those of other models."""
+    if model is None:
+        return ""
+    known = model_preset(model, origin)
+    named(origin, refuse_other_models, name, preset.noise, preset.family, known)
+    return known.noise if known.noise in ("ddpm", "flow") else ""
 
 
 def chosen_preset(origin: str, name: str, file: str) -> tuple[str, Preset]:
@@ -31,17 +42,50 @@ def chosen_preset(origin: str, name: str, file: str) -> tuple[str, Preset]:
         raise GsnError(f"{origin}: the preset file '{file}': {error}") from None
 
 
+def swept(origin: str, model: Any, text: str) -> list[Variant]:
+    """The methods of a list, each fit for this MODEL."""
+    known = model_preset(model, origin)
+    try:
+        variants = read_variants(text, file=lambda name: chosen_preset(origin, "", name)[1])
+        for one in variants:
+            refuse_other_models(one.method, one.preset.noise, one.preset.family, known)
+    except GsnError:
+        raise
+    except ValueError as error:
+        raise GsnError(f"{origin}: {error}") from None
+    if not variants:
+        raise GsnError(f"{origin}: no method is listed; write one on each line, for example: plain")
+    return variants
+
+
 def file_state(file: str) -> float:
     """Changes when the file does."""
     path = Path(folder_paths.get_input_directory()) / file.strip()
     return path.stat().st_mtime if file.strip() and path.is_file() else 0.0
 
 
-def _path(origin: str, file: str) -> Path:
+def save_preset(origin: str, file: str, text: str) -> str:
+    """Write a preset where `chosen_preset` finds it; nothing for an empty name. What was done, in words."""
+    if not file.strip():
+        return ""
+    path = _inside(origin, file)
+    if path.suffix != ".json":
+        raise GsnError(f"{origin}: a preset is saved as a JSON file, but the name is '{file}'; end it with .json")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text, encoding="utf-8")
+    return f"saved as {path}: write {file.strip()} into 'file' of GSNPreset"
+
+
+def _inside(origin: str, file: str) -> Path:
     folder = Path(folder_paths.get_input_directory()).resolve()
     path = Path(os.path.normpath(folder / file.strip()))
     if not path.is_relative_to(folder):
         raise GsnError(f"{origin}: the preset file '{file}' lies outside ComfyUI's input folder; put it into {folder}")
+    return path
+
+
+def _path(origin: str, file: str) -> Path:
+    path, folder = _inside(origin, file), Path(folder_paths.get_input_directory()).resolve()
     if not path.is_file():
         found = ", ".join(sorted(str(one.relative_to(folder)) for one in folder.rglob("*.json"))) or "none"
         raise GsnError(f"{origin}: there is no preset file '{file}' in ComfyUI's input folder {folder}; it has {found}")

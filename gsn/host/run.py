@@ -129,7 +129,7 @@ def prepare(plan: Plan, sampler: Any, guider: Any, sigmas: Tensor, noise: Tensor
     for action in actions:
         if action.intervention.gradients:
             refuse_foreign(model, action.origin)
-    schedule = _schedule(model, sigmas)
+    schedule = schedule_of(model.model_sampling, sigmas)
     texts = [(subjects, grid_of(layers, part_seen(entry, noise.shape))) for entry, subjects in entries]
     resolved = _resolve(actions, schedule, preset, texts, spec.stream, trace)
     mapped = {i: [a for a in acting if a.intervention.reads_maps] for i, acting in resolved.items()}
@@ -162,8 +162,8 @@ def _ranges(actions: Iterable[Action], resolved: dict[int, list[Action]], schedu
     return tuple(found)
 
 
-def _schedule(model: Any, sigmas: Tensor) -> Schedule:
-    sampling = model.model_sampling
+def schedule_of(sampling: Any, sigmas: Tensor) -> Schedule:
+    """A run's noise levels; sampling: ComfyUI's model_sampling."""
     return Schedule(
         tuple(float(s) for s in sigmas), lambda p: float(sampling.percent_to_sigma(p)), float(sampling.sigma_max)
     )

@@ -13,10 +13,10 @@ import nodes as comfy_nodes
 
 from ..interventions import BlockProbe
 from ..plan import Action, GsnError, Plan
-from ..steps import Step
+from ..steps import Schedule, Step
 from ..subjects import SUBJECTS_KEY, Subjects
 from ..trace import Trace, TraceHandle
-from .run import carrying, plan_of, with_plan
+from .run import carrying, plan_of, schedule_of, with_plan
 
 SAMPLERS = comfy.samplers.KSampler.SAMPLERS
 SCHEDULERS = comfy.samplers.KSampler.SCHEDULERS
@@ -36,6 +36,12 @@ def sample(
         model, seed, steps, cfg, sampler_name, scheduler, positive, negative, latent, denoise=denoise,
         last_step=last_step,
     )[0]  # fmt: skip
+
+
+def usual_schedule(model: Any, scheduler: str, steps: int) -> Schedule:
+    """The noise levels of a whole run of this MODEL, as KSampler makes them."""
+    sampling = model.get_model_object("model_sampling")
+    return schedule_of(sampling, comfy.samplers.calculate_sigmas(sampling, scheduler, steps))
 
 
 def probe_blocks(

@@ -9,12 +9,21 @@ from types import ModuleType
 from typing import Any
 
 import torch
-from torch.utils.checkpoint import checkpoint
+from torch.utils.checkpoint import checkpoint, create_selective_checkpoint_contexts
 
 from .differentiable import OutOfPlace
 from .families import Block, Position
 
 _ATTENTION = "optimized_attention"  # the name by which ComfyUI's models import it
+
+# What PyTorch's attention comes down to: half of a large picture's arithmetic, and a small result. Backward finds
+# that result and computes only the rest of a block again.
+_KEPT = [
+    torch.ops.aten._scaled_dot_product_flash_attention_for_cpu.default,
+    torch.ops.aten._scaled_dot_product_flash_attention.default,
+    torch.ops.aten._scaled_dot_product_efficient_attention.default,
+    torch.ops.aten._scaled_dot_product_cudnn_attention.default,
+]
 
 
 @contextmanager
@@ -57,7 +66,8 @@ def _placed(block: Block, position: Position, is_last: bool) -> Any:
         # The model goes on writing into its options; the second run must see them as they are now.
         args = tuple(dict(one) if isinstance(one, dict) else one for one in args)
         kwargs = {name: dict(one) if isinstance(one, dict) else one for name, one in kwargs.items()}
-        return checkpoint(rerun, options, *args, use_reentrant=False, **kwargs)
+        keep = partial(create_selective_checkpoint_contexts, _KEPT)
+        return checkpoint(rerun, options, *args, use_reentrant=False, context_fn=keep, **kwargs)
 
     return forward
 

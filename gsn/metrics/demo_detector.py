@@ -12,6 +12,8 @@ import torch
 import torch.nn as nn
 from safetensors import safe_open
 
+from .detections import Detection, from_scores
+
 
 def network(nouns: int) -> nn.Sequential:
     """[B, 3, H, W] in -1..1 -> logits [B, nouns]: evidence of a noun anywhere in the picture, by its maximum."""
@@ -25,7 +27,11 @@ def network(nouns: int) -> nn.Sequential:
 
 
 class DemoDetector:
-    """``detect`` of pictures [B, H, W, 3] in 0..1 -> probabilities [B, nouns]; present means >= ``threshold``."""
+    """``detect`` of pictures [B, H, W, 3] in 0..1 -> probabilities [B, nouns]; present means >= ``threshold``.
+
+    On fresh renders through the VAE it finds 1342 of 1342 nouns and none of 9458 that are not there, but 24 in 200
+    pictures of nothing whole, half of one noun beside half of another (``detector`` in ``demo/validation.json``).
+    """
 
     def __init__(self, path: str | Path):
         with safe_open(Path(path), framework="pt") as file:
@@ -40,3 +46,7 @@ class DemoDetector:
     def detect(self, images: torch.Tensor) -> torch.Tensor:
         pixels = images[..., :3].float().cpu().movedim(-1, 1) * 2 - 1
         return self.net(pixels).sigmoid()
+
+    def detections(self, images: torch.Tensor) -> list[tuple[Detection, ...]]:
+        """The same as detections of every noun, each with the whole picture as its box: where it is, is not known."""
+        return from_scores(self.detect(images), self.nouns)

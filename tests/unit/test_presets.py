@@ -4,7 +4,15 @@ import pytest
 
 from gsn.interventions import Guide, Refine
 from gsn.model_presets import MODEL_PRESETS
-from gsn.presets import PRESET_FAMILIES, PRESETS, describe, refuse_other_models, with_numbers
+from gsn.presets import (
+    PRESET_FAMILIES,
+    PRESETS,
+    ddpm_sigma,
+    describe,
+    refuse_other_models,
+    with_numbers,
+    with_refinement_at,
+)
 from gsn.steps import Schedule, Step
 
 
@@ -72,3 +80,29 @@ def test_every_family_has_a_default_of_its_own_and_no_other_model_takes_it(famil
             refuse_other_models(name, PRESETS[name].noise, family, model)
         offered = str(refusal.value).split("there are: ")[1].split(", ")
         assert name not in offered and "paper" in offered
+
+
+def test_a_refinement_at_another_step():
+    sigma = Step(5.633, "sigma")
+    (move,) = with_refinement_at(PRESETS["paper"], sigma).moves
+    assert move.first == sigma and move.intervention == Refine()
+    preset = with_refinement_at(PRESETS["Ours"], Step(30, "percent"), "flow", "chosen by validation")
+    assert preset.noise == "flow" and preset.confidence.startswith("chosen by validation; the rest: Table 1")
+    assert preset.moves[0].first == Step(30, "percent") and not preset.moves[0].paper_step
+
+
+def test_guidance_that_follows_the_refinement_still_does():
+    refine, guide = with_refinement_at(PRESETS["Ours+"], Step(ddpm_sigma(8), "sigma")).moves
+    assert ddpm_sigma(9) < guide.first.value < ddpm_sigma(8) == refine.first.value
+    assert guide.last == PRESETS["Ours+"].moves[1].last
+    refine, guide = with_refinement_at(PRESETS["Ours+"], Step(8, "index")).moves
+    assert (refine.first, guide.first) == (Step(8, "index"), Step(9, "index"))
+    for name in ("SynGen+", "SAGA+"):  # it begins before, or at that step: its place is its own
+        guided = with_refinement_at(PRESETS[name], Step(3, "index")).moves[1]
+        assert guided == PRESETS[name].moves[1]
+
+
+def test_a_preset_without_one_refinement_is_refused():
+    for name, said in (("plain", "refines nowhere"), ("InitNO+", "refines at 2 steps")):
+        with pytest.raises(ValueError, match=f"{said}.*presets with one refinement: paper, .*Ours"):
+            with_refinement_at(PRESETS[name], Step(3, "index"))

@@ -45,8 +45,8 @@ class Block:
 class Position:
     """Where in the model the pass is.
 
-    key: address of the block that is running; calls: its attention calls so far; recompute: keep nothing of a
-    block but what goes in, and run it a second time in backward (the same gradient, less memory, more time).
+    key: address of the block that is running; calls: its attention calls so far; recompute: keep of a block what
+    goes in and what its attention gives, and compute the rest again in backward (the same gradient, less memory).
     options: the running model call's transformer_options, for blocks that are silent about them.
     """
 
@@ -66,6 +66,7 @@ class TextAttention:
     q: [B, H, N, D], the image's queries only; k: [B, H, K, D], every key the softmax runs over;
     text: which of the K are the conditioning's text axis, all of it and in its order; grid: (h, w), h w = N;
     mask: broadcastable to [B, H, N, K], bool or added to the logits, or None; scale: of the logits.
+    log_sum: [B, H, N], the logarithm of the softmax's denominators, where it is known.
     """
 
     q: Tensor
@@ -74,6 +75,7 @@ class TextAttention:
     grid: tuple[int, int]
     scale: float
     mask: Tensor | None = None
+    log_sum: Tensor | None = None
 
 
 @dataclass(frozen=True)

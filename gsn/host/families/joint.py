@@ -17,6 +17,7 @@ from comfy.patcher_extension import WrappersMP, add_wrapper_with_key
 from torch import Tensor, nn
 
 from ...plan import GsnError
+from ..fused_attention import attend, can_attend
 from .edited import Place, edited_attention
 from .family import Block, EditedImages, ImageAttention, Layer, Position, Sink, TextAttention
 
@@ -145,37 +146,39 @@ class _Watch:
     images: str | None  # report the image's meeting with itself: "together" with the text's, or "apart"
 
     def __call__(self, function: Callable, q: Tensor, k: Tensor, v: Tensor, heads: int, *args: Any, **kwargs: Any):
-        by_heads = kwargs.get("skip_reshape", False)
-        axis = 2 if by_heads else 1
+        axis = 2 if kwargs.get("skip_reshape", False) else 1
         image = self.grid[0] * self.grid[1]
         in_block = bool(self.position.key)
         mine = in_block and self.call in (None, self.position.calls)
         text_alone = mine and self.call is not None  # its keys may be as many as the picture's cells
         self.position.calls += 1
+        heads_of = partial(_by_heads, heads, axis == 2)
         if in_block and self.images == "apart" and not text_alone and q.shape[axis] == k.shape[axis] == image:
-            self._report(ImageAttention, q, k, heads, by_heads, slice(0, image), slice(0, image), args, kwargs)
+            self._report(ImageAttention, *heads_of(q, k, v)[:2], slice(0, image), slice(0, image), args, kwargs)
         found = self.where(q.shape[axis], k.shape[axis], self.text, image) if mine else None
-        if found is not None:
-            text, first = found
-            _check(k.shape[axis], self.tokens, kwargs.get("transformer_options") or {})
-            rows = slice(first, first + image)
-            if self.images == "together":
-                self._report(ImageAttention, q, k, heads, by_heads, rows, rows, args, kwargs)
-            self._report(TextAttention, q, k, heads, by_heads, rows, slice(text, text + self.text), args, kwargs)
-        return function(q, k, v, heads, *args, **kwargs)
+        if found is None:
+            return function(q, k, v, heads, *args, **kwargs)
+        text, first = found
+        _check(k.shape[axis], self.tokens, kwargs.get("transformer_options") or {})
+        queries, keys, values = heads_of(q, k, v)
+        rows, columns = slice(first, first + image), slice(text, text + self.text)
+        if self.images == "together":
+            self._report(ImageAttention, queries, keys, rows, rows, args, kwargs)
+        if k.shape[axis] == self.text or not can_attend(queries, keys, values, _mask(args, kwargs)):
+            self._report(TextAttention, queries, keys, rows, columns, args, kwargs)
+            return function(q, k, v, heads, *args, **kwargs)
+        out, log_sum = attend(queries, keys, values, _scale(queries, kwargs))
+        self._report(TextAttention, queries, keys, rows, columns, args, kwargs, log_sum=log_sum[:, :, rows])
+        return out if kwargs.get("skip_output_reshape", False) else out.transpose(1, 2).flatten(2)
 
     def _report(
-        self, kind: type, q: Tensor, k: Tensor, heads: int, by_heads: bool, rows: slice, columns: slice, args, kwargs
+        self, kind: type, q: Tensor, k: Tensor, rows: slice, columns: slice, args: tuple, kwargs: dict, **more: Tensor
     ) -> None:
         """rows: of the queries, the image's; columns: of the keys, those that the report is about."""
-        if not by_heads:
-            q = q.unflatten(-1, (heads, -1)).transpose(1, 2)
-            k = k.unflatten(-1, (-1, q.shape[-1])).transpose(1, 2)
         if k.shape[1] != q.shape[1]:  # grouped queries share keys
             k = k.repeat_interleave(q.shape[1] // k.shape[1], 1)
-        mask = _rows_of_mask(kwargs.get("mask", args[0] if args else None), rows)
-        scale = kwargs.get("scale") or q.shape[-1] ** -0.5
-        self.sink(self.position.key, kind(q[:, :, rows], k, columns, self.grid, scale, mask))
+        mask = _rows_of_mask(_mask(args, kwargs), rows)
+        self.sink(self.position.key, kind(q[:, :, rows], k, columns, self.grid, _scale(q, kwargs), mask, **more))
 
 
 @dataclass(frozen=True)
@@ -231,6 +234,22 @@ def _check(keys: int, tokens: int | None, options: dict) -> None:
             f"AttentionCapture: another node on this model (a style reference, for example) put {more} tokens"
             " beside the prompt's, so which column is which word is not known; leave that node out"
         )
+
+
+def _by_heads(heads: int, already: bool, q: Tensor, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Each [B, H, N, D], keys and values with as many heads as they have."""
+    if already:
+        return q, k, v
+    size = q.flatten(2).shape[-1] // heads  # some models have parted the heads already, behind the sequence
+    return tuple(one.reshape(*one.shape[:2], -1, size).transpose(1, 2) for one in (q, k, v))
+
+
+def _mask(args: tuple, kwargs: dict) -> Tensor | None:
+    return kwargs.get("mask", args[0] if args else None)
+
+
+def _scale(q: Tensor, kwargs: dict) -> float:
+    return kwargs.get("scale") or q.shape[-1] ** -0.5
 
 
 def _rows_of_mask(mask: Tensor | None, rows: slice) -> Tensor | None:

@@ -1,0 +1,197 @@
+"""The same study on a Ray cluster: an actor per worker holds a ComfyUI with the pack, the driver keeps the rows.
+
+Batches are handed out one at a time, in the study's order. A worker that dies or does not answer in time is replaced
+and its batch is given to another one; nothing of it can be half kept, since only the driver writes. As batches are the
+study's own, pictures do not depend on who made them.
+
+Every machine of the cluster needs the project at the same path, set up by `python dev.py study --prepare`.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from devtools.environment import ROOT
+from devtools.server import ServerError
+
+from .rows import Store
+from .run import Progress, keep
+from .study import Batch, Study, StudyError
+from .worker import Steady, Where
+
+START_LIMIT = 600.0  # seconds until a worker's ComfyUI answers
+TRIES = 3  # workers that one batch may cost
+GRACE = 60.0  # beyond the limit of a batch, in which a worker deals with its own server
+
+
+class Actor:
+    """What runs in the cluster. Failures come back as texts: their classes may be unknown elsewhere."""
+
+    def __init__(self, where: Where, study: Study, limit: float):
+        self._lines: list[str] = []
+        self._worker = Steady(where, study, limit, None, self._lines.append).__enter__()
+
+    def versions(self) -> tuple[dict, int]:
+        return self._worker.versions, os.getpid()
+
+    def stop(self) -> None:
+        self._worker.__exit__()
+
+    def make(self, batch: Batch):
+        """(Made, None, lines) or (None, message, lines); lines: what to tell besides."""
+        try:
+            made, failed = self._worker.make(batch), None
+        except (ServerError, StudyError) as error:
+            made, failed = None, str(error)
+        lines, self._lines[:] = list(self._lines), []
+        return made, failed, lines
+
+
+@dataclass
+class _Hand:
+    """A worker and what it is doing. `task`: the reference that will answer."""
+
+    name: str
+    actor: Any
+    task: Any
+    deadline: float
+    batch: Batch | None = None  # None: starting
+
+
+@dataclass
+class _Crew:
+    ray: Any
+    make: Callable[[], Any]
+    wanted: int
+    limit: float
+    progress: Progress
+    hands: list[_Hand] = field(default_factory=list)
+    hired: int = 0
+    lost: int = 0
+
+    def hire(self) -> None:
+        self.hired += 1
+        actor = self.make()
+        self.hands.append(_Hand(f"worker {self.hired}", actor, actor.versions.remote(), time.monotonic() + START_LIMIT))
+
+    def give(self, hand: _Hand, batch: Batch) -> None:
+        hand.batch, hand.task = batch, hand.actor.make.remote(batch)
+        hand.deadline = time.monotonic() + self.limit + GRACE
+
+    def dismiss(self, hand: _Hand) -> None:
+        """An idle worker goes and stops its server itself."""
+        try:
+            self.ray.get(hand.actor.stop.remote(), timeout=GRACE)
+        except self.ray.exceptions.RayError as error:
+            self.progress.say(f"{hand.name} did not stop: {error}")
+        self.end(hand)
+
+    def end(self, hand: _Hand) -> None:
+        """Its server ends with it (devtools/tethered.py)."""
+        self.ray.kill(hand.actor)
+        self.hands.remove(hand)
+
+
+def run_on_ray(
+    store: Store, study: Study, todo: Sequence[Batch], where: Where, limit: float, progress: Progress,
+    started: Callable[[dict], None], address: str, workers: int | None = None,
+) -> None:  # fmt: skip
+    """address: of a cluster, or local:N for N workers on this machine. workers: None = one per GPU, or per machine."""
+    try:
+        import ray
+    except ImportError:
+        raise StudyError("Ray is not installed; python dev.py study --ray ... installs it (the extra 'ray')") from None
+    local = address.partition(":") if address.startswith("local") else None
+    if local is not None:
+        count = _number(local[2], address)
+        # memory of a test machine is no reason to end a worker: its batch would only be made again
+        ray.init(address="local", num_cpus=count, include_dashboard=False, log_to_driver=False, configure_logging=False)
+    else:
+        ray.init(address=address, log_to_driver=False)
+    try:
+        crew = _crew(ray, study, where, limit, progress, count if local is not None else workers, local is not None)
+        _work(ray, crew, store, deque(todo), started)
+    finally:
+        ray.shutdown()
+
+
+def _number(text: str, address: str) -> int:
+    if text and not (text.isdigit() and int(text) > 0):
+        raise StudyError(f"--ray {address}: write local:2 for two workers on this machine")
+    return int(text or 2)
+
+
+def _crew(ray, study: Study, where: Where, limit: float, progress: Progress, workers: int | None, local: bool) -> _Crew:
+    gpus = int(ray.cluster_resources().get("GPU", 0))
+    machines = len([node for node in ray.nodes() if node["Alive"]])
+    wanted = workers or gpus or machines
+    threads = str(max(1, (os.cpu_count() or 1) // wanted)) if local else None
+    variables = {"PYTHONPATH": str(ROOT)} | ({"OMP_NUM_THREADS": threads} if threads else {})
+    options = {"num_cpus": 1, "num_gpus": 1 if gpus >= wanted else 0, "runtime_env": {"env_vars": variables}}
+    remote = ray.remote(Actor)
+    return _Crew(ray, lambda: remote.options(**options).remote(where, study, limit), wanted, limit, progress)
+
+
+def _work(ray, crew: _Crew, store: Store, todo: deque[Batch], started: Callable[[dict], None]) -> None:
+    crew.progress.say(f"Starting ComfyUI in {crew.wanted} workers ...")
+    costs: dict[Batch, int] = {}
+    for _ in range(min(crew.wanted, len(todo))):
+        crew.hire()
+    while todo or any(hand.batch is not None for hand in crew.hands):
+        if not crew.hands:
+            raise StudyError(f"all workers were lost. The {len(store.rows)} finished images are kept; run it again")
+        ready, _ = ray.wait([hand.task for hand in crew.hands], timeout=1.0)
+        now = time.monotonic()
+        for hand in list(crew.hands):
+            if hand.task in ready:
+                _answered(ray, crew, hand, store, todo, costs, started)
+            elif now > hand.deadline:
+                _lost(crew, hand, todo, costs, "does not answer within its time limit")
+
+
+def _answered(ray, crew: _Crew, hand: _Hand, store: Store, todo: deque[Batch], costs: dict, started) -> None:
+    try:
+        answer = ray.get(hand.task)
+    except ray.exceptions.RayError as error:
+        said = str(error).strip().splitlines()
+        _lost(crew, hand, todo, costs, f"was lost ({said[0]}{' ... ' + said[-1] if len(said) > 1 else ''})")
+        return
+    if hand.batch is None:
+        versions, pid = answer
+        crew.progress.say(f"{hand.name} is ready (process {pid})")
+        started(versions)
+    else:
+        made, failed, lines = answer
+        for line in lines:
+            crew.progress.say(f"{hand.name}: {line}")
+        batch, hand.batch = hand.batch, None
+        if failed is None:
+            keep(store, crew.progress, batch, made)
+        else:
+            crew.progress.failed(batch, failed)
+    while todo and crew.progress.hopeless(todo[0]):
+        todo.popleft()
+    if todo:
+        crew.give(hand, todo.popleft())
+    else:
+        crew.dismiss(hand)
+
+
+def _lost(crew: _Crew, hand: _Hand, todo: deque[Batch], costs: dict, why: str) -> None:
+    crew.lost += 1
+    crew.end(hand)
+    doing = "while starting" if hand.batch is None else f"with {hand.batch}"
+    crew.progress.say(f"{hand.name} {why} {doing}; its work is done again by another one.")
+    if hand.batch is not None:
+        costs[hand.batch] = costs.get(hand.batch, 0) + 1
+        if costs[hand.batch] < TRIES:
+            todo.appendleft(hand.batch)
+        else:
+            crew.progress.failed(hand.batch, f"{TRIES} workers were lost with it")
+    if crew.lost <= TRIES * crew.wanted and todo:
+        crew.hire()

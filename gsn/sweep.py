@@ -1,0 +1,119 @@
+"""A list of methods and of seeds as a person writes them: `Ours @ 8`, `0-15, 40`."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+
+from .interventions import InitNoise
+from .presets import PRESETS, Move, Preset
+from .steps import Step, parse_steps
+
+MOST_SEEDS = 4096
+_RANGE = re.compile(r"(\d+)(?:\s*-\s*(\d+))?")
+
+
+@dataclass(frozen=True)
+class Variant:
+    """One method, and the step it was moved to, or "" for its own."""
+
+    method: str
+    step: str
+    preset: Preset
+
+    @property
+    def label(self) -> str:
+        return f"{self.method} @ {self.step}" if self.step else self.method
+
+
+def read_variants(
+    text: str, presets: Mapping[str, Preset] = PRESETS, file: Callable[[str], Preset] | None = None
+) -> list[Variant]:
+    """A method on each line, with the step that takes the place of its own: `Ours`, `Ours @ 8`, `paper @ sigma 5.6`.
+
+    A name that ends in .json is asked of `file`. Raises ValueError naming the line.
+    """
+    found = []
+    for line in (one.strip() for one in text.splitlines()):
+        if not line:
+            continue
+        name, at, said = (part.strip() for part in line.partition("@"))
+        preset = file(name) if file is not None and name.endswith(".json") else presets.get(name)
+        if preset is None:
+            raise ValueError(f"there is no method '{name}'; there are: {', '.join(presets)}")
+        if not at:
+            found.append(Variant(name, "", preset))
+            continue
+        steps = parse_steps(said)
+        if len(steps) != 1:
+            raise ValueError(f"'{line}' names {len(steps)} steps; write one after the @, as in: {name} @ 8")
+        found.append(Variant(name, str(steps[0]), at_step(name, preset, steps[0])))
+    labels = [one.label for one in found]
+    twice = [label for label in dict.fromkeys(labels) if labels.count(label) > 1]
+    if twice:
+        raise ValueError(f"'{twice[0]}' is listed twice; every method may stand on one line")
+    return found
+
+
+def at_step(name: str, preset: Preset, step: Step) -> Preset:
+    """The preset with its one refinement at another step; guidance that begins after it still does.
+
+    This is the paper's curve of the step, with and without guidance. Raises ValueError for a method with no refinement
+    at one step, or several, and for InitNO's, which belongs to the first.
+    """
+    single = [move for move in preset.moves if _movable(move)]
+    if len(single) != 1:
+        raise ValueError(
+            f"the method '{name}' has {len(single)} refinements that could stand at another step, so a step cannot be"
+            " given to it; leave the step out, or take a method with one, such as paper, Ours or Ours+"
+        )
+    moves = []
+    for move in preset.moves:
+        if move is single[0]:
+            move = replace(move, first=step, paper_step="")
+        elif move.last is not None and _follows(move, single[0]):
+            move = replace(move, first=_after(step), paper_step="")
+        moves.append(move)
+    return replace(preset, moves=tuple(moves))
+
+
+def _movable(move: Move) -> bool:
+    return move.last is None and not isinstance(move.intervention, InitNoise)
+
+
+def _follows(guidance: Move, refinement: Move) -> bool:
+    """Both are noise levels, and the guidance begins below the refinement's."""
+    first, other = guidance.first, refinement.first
+    return first.unit == other.unit == "sigma" and first.value < other.value
+
+
+def _after(step: Step) -> Step:
+    """Where the step after this one begins: exact for an index, and for a sigma that is a level of the run; guidance
+    may begin at the refined step itself where the level lies a little above its own."""
+    if step.unit == "index":
+        return replace(step, value=step.value + 1)
+    if step.unit == "percent":
+        return replace(step, value=min(100.0, step.value + 0.5))
+    return replace(step, value=step.value / 1.01)
+
+
+def read_seeds(text: str) -> tuple[int, ...]:
+    """`0-3, 10` as (0, 1, 2, 3, 10). Raises ValueError on anything else, on a seed given twice, and on none."""
+    seeds: list[int] = []
+    for piece in (one.strip() for one in text.replace("\n", ",").split(",")):
+        if not piece:
+            continue
+        found = _RANGE.fullmatch(piece)
+        if found is None:
+            raise ValueError(f"cannot read the seeds '{piece}'; write whole numbers and ranges, as in 0-15, 40")
+        first, last = int(found[1]), int(found[2] or found[1])
+        if last < first or last - first >= MOST_SEEDS or last >= 2**64:
+            raise ValueError(f"the seeds '{piece}' are no range of at most {MOST_SEEDS} rising numbers below 2^64")
+        seeds += range(first, last + 1)
+    if not seeds:
+        raise ValueError("no seeds are given; write whole numbers and ranges, as in 0-15, 40")
+    twice = next((seed for seed in seeds if seeds.count(seed) > 1), None)
+    if twice is not None:
+        raise ValueError(f"the seed {twice} is given twice")
+    return tuple(seeds)

@@ -1,0 +1,99 @@
+"""GSNSweep and GSNSeeds: many methods and many seeds in one queued workflow, every picture comparable with the next."""
+
+from __future__ import annotations
+
+from comfy_api.latest import io
+from typing_extensions import override
+
+from ..gsn.host.preset_files import file_state, swept
+from ..gsn.host.run import with_plan
+from ..gsn.host.seeded import with_seeds
+from ..gsn.plan import GsnError
+from ..gsn.presets import plan_of
+from ..gsn.sweep import read_seeds
+from .io import CATEGORY, model_input
+
+
+class GSNSweep(io.ComfyNode):
+    @classmethod
+    @override
+    def define_schema(cls):
+        return io.Schema(
+            node_id="GSNSweep",
+            display_name="GSN Sweep",
+            category=CATEGORY,
+            description="One MODEL for every method of a list, each at its own step or at one you name. Everything"
+            " connected after it runs once per method. Put it between the model and any sampler.",
+            search_aliases=["xy plot", "grid", "compare methods", "step curve", "batch methods"],
+            inputs=[
+                model_input(),
+                io.String.Input(
+                    "methods",
+                    multiline=True,
+                    default="plain\npaper\npaper @ 25%",
+                    tooltip="A method on each line, by the names of GSNPreset or a JSON preset file in ComfyUI's input"
+                    " folder; after an @ the step that takes the place of its own: paper @ 8, Ours+ @ sigma 5.6,"
+                    " paper @ 20%.",
+                ),
+            ],
+            outputs=[
+                io.Model.Output(is_output_list=True),
+                io.Custom("GSN_TRACE").Output(
+                    display_name="trace", is_output_list=True, tooltip="What happened, for each method."
+                ),
+                io.String.Output(
+                    display_name="label",
+                    is_output_list=True,
+                    tooltip="The line, for file names and captions.",
+                ),
+            ],
+        )
+
+    @classmethod
+    @override
+    def fingerprint_inputs(cls, methods, **inputs):
+        names = (line.partition("@")[0].strip() for line in methods.splitlines())
+        return methods, [file_state(name) for name in names if name.endswith(".json")]
+
+    @classmethod
+    @override
+    def execute(cls, model, methods) -> io.NodeOutput:
+        variants = swept("GSNSweep", model, methods)
+        made = [plan_of("GSNSweep", one.label, one.preset) for one in variants]
+        models = [with_plan(model, plan) for plan, _ in made]
+        return io.NodeOutput(models, [handle for _, handle in made], [one.label for one in variants])
+
+
+class GSNSeeds(io.ComfyNode):
+    @classmethod
+    @override
+    def define_schema(cls):
+        return io.Schema(
+            node_id="GSNSeeds",
+            display_name="GSN Seeds",
+            category=CATEGORY,
+            description="A seed of its own for every image of a batch, so that each is the picture of that seed"
+            " alone: comparable across methods, and independent of the batch's size. The sampler's own seed no longer"
+            " makes the noise. Put it between the model and any sampler.",
+            search_aliases=["batch seeds", "seed list", "per image seed", "same seed"],
+            inputs=[
+                model_input(),
+                io.String.Input("seeds", default="0-3", tooltip="Whole numbers and ranges: 0-15, 40. One per image."),
+            ],
+            outputs=[
+                io.Model.Output(),
+                io.Int.Output(display_name="count", tooltip="How many: for batch_size of Empty Latent Image."),
+            ],
+        )
+
+    @classmethod
+    @override
+    def execute(cls, model, seeds) -> io.NodeOutput:
+        try:
+            numbers = read_seeds(seeds)
+        except ValueError as error:
+            raise GsnError(f"GSNSeeds: {error}") from None
+        return io.NodeOutput(with_seeds(model, "GSNSeeds", numbers), len(numbers))
+
+
+NODES = [GSNSweep, GSNSeeds]

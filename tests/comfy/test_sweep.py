@@ -1,0 +1,99 @@
+"""Many seeds and many methods in one workflow: every picture is the one that it would be alone."""
+
+import pytest
+import torch
+
+from .graphs import graph, refine, samples
+
+EACH_ALONE = [
+    ("ddpm", "sd15", []),
+    ("euler", "sd15", []),
+    ("euler_ancestral", "sd15", [refine()]),
+    ("dpmpp_2m_sde", "sd15", [refine()]),
+    ("dpmpp_sde_gpu", "sd15", []),
+    ("er_sde", "sd15", []),
+    ("sa_solver", "sd15", [refine()]),
+    ("euler", "sd3", [refine()]),
+]
+
+
+def seeded(seeds, count, patch, **sampler):
+    nodes = graph([("GSNSeeds", {"seeds": seeds}), *patch], **sampler)
+    nodes["4"]["inputs"]["batch_size"] = count
+    return nodes
+
+
+def alone(seed, patch, **sampler):
+    nodes = graph(patch, seed=seed, **sampler)
+    nodes["4"]["inputs"]["batch_size"] = 1
+    return nodes
+
+
+@pytest.mark.parametrize(("sampler", "family", "patch"), EACH_ALONE)
+def test_an_image_of_a_batch_is_its_seeds_own(comfy, sampler, family, patch):
+    """Toy models in float32: what is left is rounding, while another noise would differ by 1."""
+    options = {"family": family, "sampler_name": sampler}
+    batch = samples(comfy.run(seeded("7, 3", 2, patch, seed=99, **options), outputs=["out"]))
+    for image, seed in zip(batch, (7, 3), strict=True):
+        one = samples(comfy.run(alone(seed, patch, **options), outputs=["out"]))
+        # a sampler that is restarted counts the parts from its own seed, which is the image's here
+        torch.testing.assert_close(image, one[0], rtol=1e-3, atol=2e-3)
+
+
+def test_the_order_of_the_nodes_does_not_matter(comfy):
+    patch = [refine(), ("GSNSeeds", {"seeds": "7, 3"})]
+    other = graph(patch, sampler_name="ddpm")
+    one = seeded("7, 3", 2, [refine()], sampler_name="ddpm")
+    first, second = (samples(comfy.run(nodes, outputs=["out"])) for nodes in (one, other))
+    assert torch.equal(first, second)
+
+
+def test_one_seed_is_the_stock_run(comfy):
+    made = samples(comfy.run(seeded("5", 1, [], seed=0, sampler_name="ddpm"), outputs=["out"]))
+    stock = samples(comfy.run(alone(5, [], sampler_name="ddpm"), outputs=["out"]))
+    assert torch.equal(made, stock)
+
+
+def test_too_few_seeds_are_refused(comfy):
+    result = comfy.run(seeded("1, 2, 3", 2, []), outputs=["out"])
+    assert "GSNSeeds: 3 seeds for a batch of 2" in result.error and "batch_size" in result.error
+
+
+def test_nothing_stays_behind(comfy):
+    """The sampler's function is its own again, after success and after an error."""
+    session = comfy.session()
+    before = samples(session.run(graph(sampler_name="ddpm"), outputs=["out"]))
+    session.run(seeded("1, 2, 3", 2, [], sampler_name="ddpm"), outputs=["out"])
+    session.run(seeded("1, 2", 2, [], sampler_name="ddpm"), outputs=["out"]).check()
+    assert torch.equal(samples(session.run(graph(sampler_name="ddpm", seed=2), outputs=["out"])),
+                       samples(comfy.run(graph(sampler_name="ddpm", seed=2), outputs=["out"])))  # fmt: skip
+    assert torch.equal(before, samples(comfy.run(graph(sampler_name="ddpm"), outputs=["out"])))
+
+
+def test_a_sweep_runs_the_rest_once_for_each_method(comfy):
+    nodes = graph([("GSNSweep", {"methods": "plain\nOurs @ 2\n\nOurs"})], sampler_name="ddpm")
+    nodes["out"]["inputs"]["steps"] = 6
+    result = comfy.run(nodes, outputs=[("p0", 2), "out"]).check()
+    assert result["p0", 2] == "Ours"  # the keeper is run for each, and keeps the last
+    alone_at_2 = graph([("SingleStepIterRef", {"step": 2, "step_unit": "index", "iterations": 50, "lr": 0.01})],
+                       sampler_name="ddpm")  # fmt: skip
+    one = graph([("GSNSweep", {"methods": "Ours @ 2"})], sampler_name="ddpm")
+    assert torch.equal(samples(comfy.run(one, outputs=["out"])), samples(comfy.run(alone_at_2, outputs=["out"])))
+
+
+@pytest.mark.parametrize(
+    ("methods", "said"),
+    [
+        ("nobody", "there is no method 'nobody'"),
+        ("InitNO @ 3", "'InitNO' has 0 refinements"),
+        ("Ours @ 1, 2", "names 2 steps"),
+        ("Ours @ early", "cannot read the step 'early'"),
+        ("Ours\nOurs", "listed twice"),
+        ("Ours (SD 3)", "names noise levels of flow models"),
+        (" ", "no method is listed"),
+        ("none.json", "there is no preset file 'none.json'"),
+    ],
+)
+def test_a_list_that_cannot_be_meant_is_refused(comfy, methods, said):
+    result = comfy.run(graph([("GSNSweep", {"methods": methods})]), outputs=["out"])
+    assert "GSNSweep" in result.error and said in result.error
