@@ -11,8 +11,8 @@ from collections.abc import Sequence
 import numpy as np
 from torch import Tensor
 
-from .draw import INK, LINES, MUTED, NO, RULE, _range, _Sheet, _ticks, _width, _wrapped
 from .select import Place, Selection
+from .sheet import INK, LINES, MUTED, NO, RULE, Sheet, text_width, ticks, value_range, wrapped
 
 _EM = 36  # drawn at twice the size, then reduced
 _WIDTH = 1900
@@ -27,11 +27,11 @@ def selection_plot(selection: Selection) -> Tensor:
     chosen = f"refine at {selection.chosen}"
     low, high = selection.margin_interval
     lead = f"leads the next by {selection.margin:.3f} points ({low:.2f} to {high:.2f}); all intervals hold 95 %"
-    told = [line for said in selection.warnings for line in _wrapped(said, em, inner)]
+    told = [line for said in selection.warnings for line in wrapped(said, em, inner)]
     panel = 15 * em
     top, line = em * 6, em * 3 // 2
     height = top + 2 * (panel + 4 * em) + (len(told) * line + em if told else 0)
-    sheet = _Sheet(_WIDTH, height, em)
+    sheet = Sheet(_WIDTH, height, em)
     sheet.text(em, em, chosen, em * 3 // 2, INK)
     sheet.text(em, em * 13 // 4, lead, em, MUTED)
     sets = []
@@ -47,7 +47,7 @@ def selection_plot(selection: Selection) -> Tensor:
 
 
 def _panel(
-    sheet: _Sheet, box: tuple[int, int, int, int], selection: Selection,
+    sheet: Sheet, box: tuple[int, int, int, int], selection: Selection,
     lines: Sequence[tuple[str, tuple, Points]], percent: bool = False,
 ) -> None:  # fmt: skip
     """box = (x, y, width, height); lines: name, colour, points."""
@@ -55,7 +55,7 @@ def _panel(
     x, y, width, height = box
     left, right, top, bottom = x + 4 * em, x + width - em, y + 2 * em, y + height - 2 * em
     ends = np.array([end for *_, points in lines for _, interval in points for end in interval])
-    low, high = _range(ends)
+    low, high = value_range(ends)
     low, high = (max(low, 0.0), min(high, 1.0)) if percent else (max(low, 0.0), high)
     across = _spaced(selection.places)
     gap = em if len(lines) > 1 else 0
@@ -66,7 +66,7 @@ def _panel(
 
     mark = at[selection.best]
     sheet.draw.rectangle((mark - em, top, mark + em, bottom), fill=_MARK)
-    for tick in _ticks(low, high, 5):
+    for tick in ticks(low, high, 5):
         sheet.draw.line((left, up(tick), right, up(tick)), RULE, em // 15)
         said = f"{100 * tick:.3g} %" if percent else f"{tick:.3g}"
         sheet.text(left - em // 2, up(tick), said, em * 4 // 5, MUTED, "rm")
@@ -84,25 +84,25 @@ def _panel(
     _axis(sheet, selection, at, bottom, right)
 
 
-def _legend(sheet: _Sheet, left: int, y: int, right: int, lines: Sequence[tuple[str, tuple, Points]]) -> None:
+def _legend(sheet: Sheet, left: int, y: int, right: int, lines: Sequence[tuple[str, tuple, Points]]) -> None:
     em, x = sheet.em, left
     for name, colour, _ in lines:
-        if x + 2 * em + _width(name, em) > right:
+        if x + 2 * em + text_width(name, em) > right:
             sheet.text(x, y, "...", em, MUTED, "lm")
             break
         sheet.draw.line((x, y, x + em * 3 // 2, y), colour, em // 6)
         sheet.text(x + 2 * em, y, name, em, INK, "lm")
-        x += 4 * em + _width(name, em)
+        x += 4 * em + text_width(name, em)
 
 
-def _axis(sheet: _Sheet, selection: Selection, at: list[float], bottom: int, right: int) -> None:
+def _axis(sheet: Sheet, selection: Selection, at: list[float], bottom: int, right: int) -> None:
     """The candidates' values, as many as there is room for, the winner's always; and their unit."""
     em, (values, unit) = sheet.em, _values(selection.places)
     size = em * 4 // 5
     texts = [f"{value:.4g}" for value in values]
     taken: list[tuple[float, float]] = []
     for c in sorted(range(len(at)), key=lambda c: c != selection.best):
-        half = _width(texts[c], size) / 2 + em / 3
+        half = text_width(texts[c], size) / 2 + em / 3
         if all(at[c] + half < a or at[c] - half > b for a, b in taken):
             taken.append((at[c] - half, at[c] + half))
             sheet.text(at[c], bottom + em // 2, texts[c], size, INK if c == selection.best else MUTED, "ma")

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from .draw import INK, LINES, MUTED, NO, RULE, YES, _fitted, _resized, _Sheet, _width, _wrapped
 from .metrics.detections import WHOLE, Detection
 from .metrics.tiam import ImageScore, Rate, Summary
 from .metrics.tiam_report import place
+from .sheet import INK, LINES, MUTED, NO, RULE, YES, Sheet, fitted, resized, text_width, wrapped
 
 _MOST = 64  # pictures on a sheet
 _PER_LINE = 8
@@ -34,18 +34,18 @@ class Verdict:
 def verdicts(seen: Sequence[Verdict], threshold: float) -> Tensor:
     """Contact sheet: each picture with the boxes of the asked classes; frame and marks below say the verdict."""
     shown = seen[:_MOST]
-    size = _fitted(max(one.picture.shape[1] for one in shown), max(one.picture.shape[0] for one in shown))
+    size = fitted(max(one.picture.shape[1] for one in shown), max(one.picture.shape[0] for one in shown))
     em = max(13, round(max(size) / 16))
     across = min(_PER_LINE, len(shown))
-    texts = [_wrapped(one.prompt, em, size[0]) for one in shown]
+    texts = [wrapped(one.prompt, em, size[0]) for one in shown]
     room = max(len(lines) + len(one.subjects) for lines, one in zip(texts, shown, strict=True)) * em * 3 // 2
     cell = size[0] + em, size[1] + room + em * 2
     rows = -(-len(shown) // across)
     told = f"Green frame: every subject found at {threshold:g} or more, with its colour where one is asked for."
     told += f" The first {_MOST} of {len(seen)} pictures." if len(seen) > _MOST else ""
-    head = _wrapped(told, em, max(across * cell[0] - em, 24 * em))
+    head = wrapped(told, em, max(across * cell[0] - em, 24 * em))
     top = 2 * em + len(head) * em * 3 // 2 + em // 2
-    sheet = _Sheet(max(across * cell[0] - em, 24 * em) + 4 * em, top + rows * cell[1] + em, em)
+    sheet = Sheet(max(across * cell[0] - em, 24 * em) + 4 * em, top + rows * cell[1] + em, em)
     sheet.lines(2 * em, 2 * em, head, em, MUTED)
     for n, (one, lines) in enumerate(zip(shown, texts, strict=True)):
         x, y = 2 * em + n % across * cell[0], top + em + n // across * cell[1]
@@ -62,14 +62,14 @@ def bars(main: Summary, told: str) -> Tensor:
     """How often the subject in each place of the prompt was found, with its interval; told: a line below the title."""
     em = _EM
     rows = _bar_rows(main)
-    lines = _wrapped(told, em, _WIDTH - 2 * em)
+    lines = wrapped(told, em, _WIDTH - 2 * em)
     top = em * 5 + len(lines) * em * 3 // 2
     height = em * 9 // 5
-    sheet = _Sheet(_WIDTH, top + height * len(rows) + em * 4, em)
+    sheet = Sheet(_WIDTH, top + height * len(rows) + em * 4, em)
     sheet.text(em, em, f"TIAM {100 * main.tiam:.1f} %: which subject is found", em * 5 // 4, INK)
     sheet.lines(em, em * 3, lines, em, MUTED)
-    left = em * 2 + max(_width(name, em) for name, _, _ in rows)
-    right = _WIDTH - em * 2 - _width("100.0 %", em)
+    left = em * 2 + max(text_width(name, em) for name, _, _ in rows)
+    right = _WIDTH - em * 2 - text_width("100.0 %", em)
     bottom = top + height * len(rows)
     for tick in range(0, 101, 25):
         x = left + (right - left) * tick // 100
@@ -100,12 +100,12 @@ def _bar_rows(main: Summary) -> list[tuple[str, Rate, tuple]]:
     return rows
 
 
-def _picture(sheet: _Sheet, x: int, y: int, one: Verdict, threshold: float, limits: tuple[int, int]) -> None:
+def _picture(sheet: Sheet, x: int, y: int, one: Verdict, threshold: float, limits: tuple[int, int]) -> None:
     """The picture in the upper left of its cell, its boxes (none where only the whole picture is known), its frame."""
     height, width = one.picture.shape[:2]
     factor = min(limits[0] / width, limits[1] / height)
     size = max(1, round(width * factor)), max(1, round(height * factor))
-    sheet.paste(x, y, _resized(one.picture, size))
+    sheet.paste(x, y, resized(one.picture, size))
     em = sheet.em
     for found in one.detections:
         if found.score < threshold or found.label not in one.subjects or found.box == WHOLE:
@@ -114,7 +114,7 @@ def _picture(sheet: _Sheet, x: int, y: int, one: Verdict, threshold: float, limi
         x0, y0, x1, y1 = (round(edge * size[n % 2]) for n, edge in enumerate(found.box))
         sheet.draw.rectangle((x + x0, y + y0, x + max(x1 - 1, x0), y + max(y1 - 1, y0)), outline=colour, width=2)
         text = f"{found.label} {found.score:.2f}"
-        wide = _width(text, em * 4 // 5) + em // 2
+        wide = text_width(text, em * 4 // 5) + em // 2
         left, at = x + max(0, min(x0, size[0] - wide)), max(y, y + y0 - em)
         sheet.draw.rectangle((left, at, left + wide, at + em), fill=colour)
         sheet.text(left + em // 4, at + em // 2, text, em * 4 // 5, (255, 255, 255), "lm")
