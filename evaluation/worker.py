@@ -141,7 +141,7 @@ class Worker:
     @property
     def versions(self) -> dict:
         system = self.server.get("/system_stats")["system"]
-        return {name: system[key] for name, key in _VERSIONS.items()}
+        return {name: system[key].split()[0] for name, key in _VERSIONS.items()}
 
     def make(self, batch: Batch) -> Made:
         """Raises ServerError with the node's own words where ComfyUI refuses or fails."""

@@ -9,8 +9,11 @@ import sys
 import time
 
 import pytest
+from PIL import Image
 
 from devtools.environment import ROOT
+
+from .conftest import Page
 
 # A preset with one short refinement, so that a picture takes less than a second.
 SHORT = {"noise": "any", "moves": [{"do": "refine", "at": "8", "iterations": 3, "lr": 0.06, "loss": [
@@ -73,8 +76,6 @@ def test_a_study_in_one_go(whole):
     assert [(one["method"], one["n"], one["gradients"]) for one in said] == [("plain", 8, 0.0), ("short", 8, 3.0)]
     made = [json.loads(line) for line in rows(out)]
     assert len(made) == 16
-    from PIL import Image
-
     for row in made:
         with Image.open(out / row["image"]) as image:
             nodes = json.loads(image.info["prompt"])
@@ -167,3 +168,31 @@ def test_on_a_ray_cluster_that_loses_its_workers(command, whole, tmp_path):
     assert [one["n"] for one in said] == [8, 8]
     assert len(rows(out)) == 16 and tables(out) == tables(whole[0])
     assert not alive(second)
+
+
+def test_people_compare_two_methods_in_a_browser(command, whole, browser, tmp_path):
+    """A person who always clicks the refined picture, without knowing it, has chosen it every time."""
+    arguments, env = command
+    out = whole[0]
+    after = [*arguments[:3], "page", str(out), "--methods", "plain", "short", "--trials", "4"]
+    assert subprocess.run(after, env=env, cwd=ROOT, capture_output=True, timeout=60).returncode == 0
+    key = json.loads((out / "user_study_key.json").read_text())
+    page = Page(browser, (out / "user_study.html").as_uri())
+    try:
+        page.wait_for("document.getElementById('left') && document.getElementById('left').naturalWidth === 128")
+        for trial in key["trials"]:
+            assert page.js("document.getElementById('prompt').textContent") == trial["prompt"]
+            side = "left" if trial["swapped"] else "right"
+            page.js(f"document.querySelector('[data-choice={side}]').click()")
+        assert page.js("getComputedStyle(document.getElementById('end')).display") == "block"
+        page.js("back(); choose('both'); back(); choose('neither')")
+        page.send("Page.reload")
+        page.wait_for("document.getElementById('at').textContent === '4 of 4 answered'")
+        (tmp_path / "choices.json").write_text(page.js("JSON.stringify(result())"))
+        assert not page.console
+    finally:
+        page.close()
+    votes = [*arguments[:3], "votes", str(out), str(tmp_path / "choices.json"), "--json"]
+    counted = json.loads(subprocess.run(votes, env=env, cwd=ROOT, capture_output=True, timeout=60).stdout)
+    assert (counted["first"], counted["second"], counted["neither"]) == (0, 3, 1)
+    assert counted["methods"] == ["plain", "short"] and counted["preference"] == 0.0
