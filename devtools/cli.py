@@ -13,10 +13,10 @@ from .server import Server, ServerError
 
 def parser():
     top = argparse.ArgumentParser(prog="dev.py", description=__doc__)
-    commands = top.add_subparsers(dest="command", required=True, metavar="demo|test|serve|bench|support|train")
+    commands = top.add_subparsers(dest="command", required=True, metavar="demo|test|serve|bench|study|support|train")
 
-    def command(name, help, run):
-        sub = commands.add_parser(name, help=help, description=help)
+    def command(name, help, run, add_help=True):
+        sub = commands.add_parser(name, help=help, description=help, add_help=add_help)
         sub.add_argument("--comfyui", metavar="PATH", default=os.environ.get("GSN_COMFYUI"))
         sub.set_defaults(run=run)
         return sub
@@ -37,6 +37,8 @@ def parser():
     serve.add_argument("--port", type=int, default=8188)
 
     command("bench", "measurements against named peers (arguments: benchmarks/run.py --help)", run_script)
+    # --help is its own, with all of its arguments
+    command("study", "prompts x seeds x methods x steps, with a report", run_study, add_help=False)
     command("support", "run the tests of all model families and write docs/support.md", run_support)
     command("train", "make the demo models again (arguments: training/run.py --help)", run_script)
     return top
@@ -109,6 +111,13 @@ def run_serve(args):
 
 def run_support(args):
     return in_venv(prepare(args.comfyui, ("test",)), "-m", "devtools.support")
+
+
+def run_study(args):
+    """Also passes on where ComfyUI's base folder is, and asks for Ray only where it is used."""
+    environment = prepare(args.comfyui, ("ray",) if any(one.startswith("--ray") for one in args.rest) else ())
+    os.environ["GSN_BASE"] = str(environment.base)
+    return in_venv(environment, "-m", "evaluation", *args.rest, stdout=sys.stdout)
 
 
 SCRIPTS = {"bench": ("benchmarks/run.py", ("test",)), "train": ("training/run.py", ())}

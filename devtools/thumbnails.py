@@ -29,6 +29,10 @@ LAYOUTS = {
     "gsn_better_noise": [[(name, i, name) for i in range(4)] for name in ("plain", "best of 16", "InitNO")],
     "gsn_saga": [[(name, i, name) for i in range(4)] for name in ("plain", "distribution", "distribution, guided")],
     "gsn_no_gradients": [[(name, i, name) for i in range(4)] for name in ("plain", "TACA", "DeLeaker")],
+    "gsn_sweep": [
+        [("Save Image", 4 * (2 * i + j), name) for j, name in enumerate(row)]
+        for i, row in enumerate((("plain", "fast @ 0"), ("fast @ 8", "Ours+")))
+    ],
     "gsn_block_probe": [[("GSN Block Probe", 0, "")]],
     "gsn_your_checkpoint": [[("GSN Heatmaps", 0, "")]],
 }

@@ -10,31 +10,41 @@ Every machine of the cluster needs the project at the same path, set up by `pyth
 from __future__ import annotations
 
 import os
+import sys
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
+from contextlib import redirect_stdout
 from dataclasses import dataclass, field
 from typing import Any
 
 from devtools.environment import ROOT
-from devtools.server import ServerError
+from devtools.server import ServerError, ServerGone
 
 from .rows import Store
 from .run import Progress, keep
 from .study import Batch, Study, StudyError
-from .worker import Steady, Where
+from .worker import Made, Steady, Where
 
-START_LIMIT = 600.0  # seconds until a worker's ComfyUI answers
-TRIES = 3  # workers that one batch may cost
-GRACE = 60.0  # beyond the limit of a batch, in which a worker deals with its own server
+START_LIMIT = 360.0  # seconds until a worker's ComfyUI answers; its own limit is a minute less
+TRIES = 3  # servers or workers that one batch may cost
+GRACE = 15.0  # seconds, or once more the limit of a batch: for what a worker does beside waiting for its server
+
+
+@dataclass(frozen=True)
+class _Answer:
+    """`gone`: the worker's server was lost with the batch; the next one starts another."""
+
+    made: Made | None
+    failed: str
+    gone: bool
 
 
 class Actor:
     """What runs in the cluster. Failures come back as texts: their classes may be unknown elsewhere."""
 
     def __init__(self, where: Where, study: Study, limit: float):
-        self._lines: list[str] = []
-        self._worker = Steady(where, study, limit, None, self._lines.append).__enter__()
+        self._worker = Steady(where, study, limit, None, lambda line: None, tries=1).__enter__()
 
     def versions(self) -> tuple[dict, int]:
         return self._worker.versions, os.getpid()
@@ -42,14 +52,13 @@ class Actor:
     def stop(self) -> None:
         self._worker.__exit__()
 
-    def make(self, batch: Batch):
-        """(Made, None, lines) or (None, message, lines); lines: what to tell besides."""
+    def make(self, batch: Batch) -> _Answer:
+        made, failed, gone = None, "", False
         try:
-            made, failed = self._worker.make(batch), None
+            made = self._worker.make(batch)
         except (ServerError, StudyError) as error:
-            made, failed = None, str(error)
-        lines, self._lines[:] = list(self._lines), []
-        return made, failed, lines
+            failed, gone = str(error), isinstance(error, ServerGone)
+        return _Answer(made, failed, gone)
 
 
 @dataclass
@@ -61,6 +70,7 @@ class _Hand:
     task: Any
     deadline: float
     batch: Batch | None = None  # None: starting
+    cold: bool = False  # its server has to be started first
 
 
 @dataclass
@@ -81,7 +91,7 @@ class _Crew:
 
     def give(self, hand: _Hand, batch: Batch) -> None:
         hand.batch, hand.task = batch, hand.actor.make.remote(batch)
-        hand.deadline = time.monotonic() + self.limit + GRACE
+        hand.deadline = time.monotonic() + self.limit + max(GRACE, self.limit) + (START_LIMIT if hand.cold else 0.0)
 
     def dismiss(self, hand: _Hand) -> None:
         """An idle worker goes and stops its server itself."""
@@ -107,17 +117,19 @@ def run_on_ray(
     except ImportError:
         raise StudyError("Ray is not installed; python dev.py study --ray ... installs it (the extra 'ray')") from None
     local = address.partition(":") if address.startswith("local") else None
-    if local is not None:
-        count = _number(local[2], address)
-        # memory of a test machine is no reason to end a worker: its batch would only be made again
-        ray.init(address="local", num_cpus=count, include_dashboard=False, log_to_driver=False, configure_logging=False)
-    else:
-        ray.init(address=address, log_to_driver=False)
-    try:
-        crew = _crew(ray, study, where, limit, progress, count if local is not None else workers, local is not None)
-        _work(ray, crew, store, deque(todo), started)
-    finally:
-        ray.shutdown()
+    with redirect_stdout(sys.stderr):  # Ray's own messages; what is printed is for programs
+        try:
+            if local is not None:
+                workers = _number(local[2], address)
+                ray.init(address="local", num_cpus=workers, include_dashboard=False, configure_logging=False)
+            else:
+                ray.init(address=address)
+            crew = _crew(ray, study, where, limit, progress, workers, local is not None)
+            _work(ray, crew, store, deque(todo), started)
+        except ConnectionError as error:
+            raise StudyError(f"no Ray cluster answers at {address}: {error}") from None
+        finally:
+            ray.shutdown()
 
 
 def _number(text: str, address: str) -> int:
@@ -166,14 +178,14 @@ def _answered(ray, crew: _Crew, hand: _Hand, store: Store, todo: deque[Batch], c
         crew.progress.say(f"{hand.name} is ready (process {pid})")
         started(versions)
     else:
-        made, failed, lines = answer
-        for line in lines:
-            crew.progress.say(f"{hand.name}: {line}")
-        batch, hand.batch = hand.batch, None
-        if failed is None:
-            keep(store, crew.progress, batch, made)
+        batch, hand.batch, hand.cold = hand.batch, None, answer.gone
+        if answer.made is not None:
+            keep(store, crew.progress, batch, answer.made)
+        elif answer.gone:
+            crew.progress.say(f"{hand.name} lost its server: {answer.failed}")
+            _again(crew, batch, todo, costs, answer.failed)
         else:
-            crew.progress.failed(batch, failed)
+            crew.progress.failed(batch, answer.failed)
     while todo and crew.progress.hopeless(todo[0]):
         todo.popleft()
     if todo:
@@ -188,10 +200,15 @@ def _lost(crew: _Crew, hand: _Hand, todo: deque[Batch], costs: dict, why: str) -
     doing = "while starting" if hand.batch is None else f"with {hand.batch}"
     crew.progress.say(f"{hand.name} {why} {doing}; its work is done again by another one.")
     if hand.batch is not None:
-        costs[hand.batch] = costs.get(hand.batch, 0) + 1
-        if costs[hand.batch] < TRIES:
-            todo.appendleft(hand.batch)
-        else:
-            crew.progress.failed(hand.batch, f"{TRIES} workers were lost with it")
+        _again(crew, hand.batch, todo, costs, f"{hand.name} {why}")
     if crew.lost <= TRIES * crew.wanted and todo:
         crew.hire()
+
+
+def _again(crew: _Crew, batch: Batch, todo: deque[Batch], costs: dict, why: str) -> None:
+    """Its turn comes next, unless it has cost too much."""
+    costs[batch] = costs.get(batch, 0) + 1
+    if costs[batch] < TRIES:
+        todo.appendleft(batch)
+    else:
+        crew.progress.failed(batch, f"{TRIES} workers or their servers were lost with it, last: {why}")

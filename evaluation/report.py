@@ -27,6 +27,7 @@ td { text-align: right; font-variant-numeric: tabular-nums } td:first-child, th:
 .sheet td { text-align: left; vertical-align: top; padding: .3em } .sheet img { display: block; border: 3px solid }
 .sheet img.yes { border-color: #167a3e } .sheet img.no { border-color: #b22222 }
 .sheet img.unknown { border-color: #999 }
+.wide { overflow-x: auto }
 svg text { font: 12px system-ui, sans-serif } .note { color: #555; max-width: 70em } figure { margin: 1em 0 }
 """
 HEAD = ("method", "success", "95 % of images", "95 % of prompts", "n", "recall", "recall by place", "won / lost", "p",
@@ -189,14 +190,14 @@ def sheet(store: Store, title: str, rows: Sequence[dict]) -> str:
     by_key = {(row["method"], row["step"], row["prompt"], row["seed"]): row for row in rows}
     some = f"the first {min(len(prompts), SHEET_PROMPTS)} of {len(prompts)} prompts, seeds {', '.join(map(str, seeds))}"
     out = [f'<h2>Pictures, {escape(title)}</h2><p class="note">{escape(some)}; green: success, red: not.</p>',
-           '<table class="sheet"><tr><th></th>']  # fmt: skip
+           '<div class="wide"><table class="sheet"><tr><th></th>']  # fmt: skip
     out += [f"<th>{escape(f'{name} @ {step}' if step else name)}</th>" for name, step in labels]
     for prompt in prompts[:SHEET_PROMPTS]:
         out.append(f"</tr><tr><td>{escape(prompt)}</td>")
         for name, step in labels:
             made = [by_key.get((name, step, prompt, seed)) for seed in seeds]
             out.append("<td><div style='display:flex'>" + "".join(_picture(store, one) for one in made) + "</div></td>")
-    return "".join([*out, "</tr></table>"])
+    return "".join([*out, "</tr></table></div>"])
 
 
 def _picture(store: Store, row: dict | None) -> str:

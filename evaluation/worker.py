@@ -28,7 +28,6 @@ from .workflow import ACCOUNT, BOXES, IMAGES, makes_batches, shows_images, user_
 
 _PRESETS = "gsn_study"  # below ComfyUI's input folder
 _VERSIONS = {"comfyui": "comfyui_version", "torch": "pytorch_version", "python": "python_version"}
-_TRIES = 3
 
 
 @dataclass(frozen=True)
@@ -59,16 +58,17 @@ class Made:
 
 
 class Steady:
-    """A worker whose server is started again when it ended or hangs; a batch is tried three times.
+    """A worker whose server is started again when it ended or hangs; a batch costs `tries` servers at most.
 
     Use as `Worker`. `log`: what happened, a line each.
     """
 
     def __init__(
-        self, where: Where, study: Study, limit: float, log_file: str | Path | None, log: Callable[[str], None]
-    ):
+        self, where: Where, study: Study, limit: float, log_file: str | Path | None, log: Callable[[str], None],
+        tries: int = 3,
+    ):  # fmt: skip
         self._start = lambda: Worker(where, study, limit, log_file).__enter__()
-        self._log = log
+        self._log, self._tries = log, tries
         self._worker: Worker | None = None
 
     def __enter__(self) -> Steady:
@@ -86,7 +86,8 @@ class Steady:
         return self._worker.versions
 
     def make(self, batch: Batch) -> Made:
-        for left in reversed(range(_TRIES)):
+        """Raises ServerGone after the last try, ServerError where a node fails."""
+        for left in reversed(range(self._tries)):
             try:
                 if self._worker is None:
                     self._worker = self._start()
@@ -94,7 +95,8 @@ class Steady:
             except (ServerGone, URLError, ConnectionError, TimeoutError) as error:
                 self.__exit__()
                 if not left:
-                    raise ServerError(f"{_TRIES} servers in a row were lost: {error}") from None
+                    lost = f"{self._tries} servers in a row were lost: " if self._tries > 1 else ""
+                    raise ServerGone(f"{lost}{error}") from None
                 self._log(f"{batch}: {error}\nStarting ComfyUI again.")
         raise AssertionError("unreachable")
 
@@ -139,7 +141,7 @@ class Worker:
     @property
     def versions(self) -> dict:
         system = self.server.get("/system_stats")["system"]
-        return {name: system[key] for name, key in _VERSIONS.items()}
+        return {name: system[key].split()[0] for name, key in _VERSIONS.items()}
 
     def make(self, batch: Batch) -> Made:
         """Raises ServerError with the node's own words where ComfyUI refuses or fails."""

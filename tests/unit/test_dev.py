@@ -2,12 +2,16 @@
 
 import hashlib
 import json
+import os
+import subprocess
 import sys
+import time
+import urllib.request
 from pathlib import Path
 
 import pytest
 
-from devtools import checks, environment, server
+from devtools import checks, cli, environment, server
 from devtools.ui_to_api import ui_to_api
 
 INFO = {
@@ -235,8 +239,43 @@ def test_the_server_is_stopped_when_the_work_in_it_fails(tmp_path):
     assert running.process.poll() is not None
 
 
+def test_a_server_ends_with_whoever_started_it_even_when_killed(tmp_path):
+    (tmp_path / "main.py").write_text(FAKE_SERVER)
+    starter = f"""
+import sys, time
+from pathlib import Path
+from devtools import environment, server
+place = environment.Environment(Path(sys.executable), Path({str(tmp_path)!r}), Path({str(tmp_path)!r}))
+with server.Server(place, flags=[]) as running:
+    print(running.url, running.process.pid, flush=True)
+    time.sleep(60)
+"""
+    env = {**os.environ, "PYTHONPATH": str(environment.ROOT)}
+    started = subprocess.Popen([sys.executable, "-c", starter], env=env, stdout=subprocess.PIPE, text=True)
+    url, pid = started.stdout.readline().split()
+    started.kill()
+    started.wait()
+    end = time.monotonic() + 20
+    while True:
+        try:
+            urllib.request.urlopen(f"{url}/system_stats", timeout=1)
+        except OSError:
+            return
+        assert time.monotonic() < end, f"process {pid} still answers"
+        time.sleep(0.05)
+
+
+def test_the_study_gets_its_own_arguments():
+    args, rest = cli.parser().parse_known_args(["study", "--quick", "--help", "--comfyui", "P", "--cfg", "3"])
+    assert args.run is cli.run_study and args.comfyui == "P" and rest == ["--quick", "--help", "--cfg", "3"]
+
+
 FAKE_SERVER = """
+import os
+import subprocess
 import sys
+import time
+import urllib.request
 from http.server import BaseHTTPRequestHandler, HTTPServer
 
 class Handler(BaseHTTPRequestHandler):
