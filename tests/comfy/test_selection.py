@@ -43,7 +43,7 @@ def test_the_chosen_step_in_every_unit_and_a_preset_that_refines_there(comfy, fo
     _, trace, told, _ = presets.run(comfy, "plain", file="presets/mine.json")  # 12 steps of ddim_uniform
     assert trace.records[0].step.index == 3 and trace.records[0].step.sigma == pytest.approx(sigma, rel=1e-5)
     assert "mine.json" in told and "step chosen on 600 images" in told
-    elsewhere = presets.graph(comfy, "plain", file="presets/mine.json", steps=30, scheduler="karras")
+    elsewhere = presets.graph("plain", file="presets/mine.json", steps=30, scheduler="karras")
     there = comfy.run(elsewhere, ["out", ("preset", 1)]).check()["preset", 1].trace.records[0].step
     assert there.index != 3 and there.sigma == pytest.approx(sigma, rel=0.15)
 
@@ -109,6 +109,6 @@ def test_a_folder_without_its_one_file_is_refused(comfy, folder):
 
 
 def test_nothing_of_it_touches_a_model(comfy):
-    plain = comfy.run(presets.graph(comfy), ["out"]).check()["out"]["samples"]
+    plain = comfy.run(presets.graph(), ["out"]).check()["out"]["samples"]
     select(comfy).check()
-    assert torch.equal(comfy.run(presets.graph(comfy), ["out"]).check()["out"]["samples"], plain)
+    assert torch.equal(comfy.run(presets.graph(), ["out"]).check()["out"]["samples"], plain)
