@@ -109,7 +109,7 @@ class EstimateWrapper:
 
 # mallopt's parameters, and the values that glibc itself works up to in a process that frees large blocks.
 _MALLOPT = {-3: 32 * 2**20, -1: 64 * 2**20}  # M_MMAP_THRESHOLD, M_TRIM_THRESHOLD
-_KEEP_ALL, _KEEP_NONE = 2**31 - 1, 2**20
+_KEEP_ALL, _KEEP_NONE = 2**31 - 1, 2**17  # what glibc starts with
 _OWN_SETTINGS = ("MALLOC_MMAP_THRESHOLD_", "MALLOC_TRIM_THRESHOLD_", "GLIBC_TUNABLES")
 
 
