@@ -5,16 +5,18 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import sys
 from dataclasses import asdict, replace
 from pathlib import Path
 
 from devtools.environment import STORE, log
 
 from . import export, tables, user_study
-from .report import write_report
+from .report import write_results
 from .rows import Store
-from .scores import METRICS, make_detector, make_scorers, pixels, scored
+from .scores import make_detector, make_scorers, pixels, scored
 from .study import PLAIN, Study, StudyError
+from .worker import Where
 
 
 def run(arguments: list[str]) -> int:
@@ -43,13 +45,10 @@ def _model(study: Study, name: str | None) -> str:
 
 
 def _results(store: Store, study: Study, as_json: bool) -> None:
-    rows = list(store.rows.values())
-    store.write("table.json", tables.table_json(study, rows))
-    store.write("table.csv", tables.table_csv(study, rows))
-    write_report(store, study)
+    found = write_results(store, study)
     log(f"{store.folder / 'report.html'}")
     if as_json:
-        print(json.dumps(tables.contract(tables.cells(study, rows))), flush=True)
+        print(json.dumps(tables.contract(found)), flush=True)
 
 
 def report(parser: argparse.ArgumentParser, rest: list[str]) -> int:
@@ -78,8 +77,8 @@ def rescored(store: Store, study: Study, options: argparse.Namespace) -> Study:
     seen, name, usual = _detections(options)
     threshold = options.threshold if options.threshold is not None else usual
     base = os.environ.get("GSN_BASE", str(STORE / "base"))
-    folders = [Path(one) / "models" / METRICS for one in (base, os.environ.get("GSN_COMFYUI", base))]
-    scorers = make_scorers(options.score or (), folders)
+    where = Where(sys.executable, os.environ.get("GSN_COMFYUI", base), base)
+    scorers = make_scorers(options.score or (), where.metrics)
     cases = {(one.name, one.split, case.text): case for one in study.sets for case in one.cases}
     fresh = []
     for row in store.rows.values():

@@ -18,7 +18,7 @@ from .prompts import NAMES, SPLITS, PromptSet, demo_set, paper_set, read_prompts
 from .rows import Store
 from .run import Progress, lacking, run_here
 from .scores import check_subjects, make_detector
-from .study import PLAIN, Method, Study, StudyError, joined
+from .study import PLAIN, Method, Study, StudyError, joined, label_of
 from .worker import Where
 from .workflow import check_method, check_user_workflow, is_workflow
 
@@ -73,6 +73,8 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def run(options: argparse.Namespace) -> int:
+    from .report import write_results
+
     if options.prepare:
         log("This machine is set up.")
         return 0
@@ -81,8 +83,7 @@ def run(options: argparse.Namespace) -> int:
         detector = make_detector(study.detector)
         check_subjects(detector, study.detector, [case for one in study.sets for case in one.cases])
         failures = make(store, study, options)
-        found = tables.cells(study, store.rows.values())
-        results(store, study)
+        found = write_results(store, study)
     log(summary(found))
     log(f"{store.folder / 'report.html'}")
     for messages in failures.values():
@@ -132,16 +133,6 @@ def flags() -> tuple[str, ...] | None:
     """ComfyUI's own flags from GSN_COMFYUI_FLAGS; None: what the machine needs."""
     given = os.environ.get("GSN_COMFYUI_FLAGS")
     return None if given is None else tuple(given.split())
-
-
-def results(store: Store, study: Study) -> None:
-    """Written anew at every end of a run, so that they are never older than the rows."""
-    from .report import write_report
-
-    rows = list(store.rows.values())
-    store.write("table.json", tables.table_json(study, rows))
-    store.write("table.csv", tables.table_csv(study, rows))
-    write_report(store, study)
 
 
 def summary(found: list[tables.Cell]) -> str:
@@ -243,7 +234,7 @@ def checked(method: Method) -> Method:
             if step:
                 at_step(method.name, preset, parse_steps(step)[0])
         elif method.kind == "preset":
-            read_variants(f"{method.name} @ {step}" if step else method.name)
+            read_variants(label_of(method.name, step))
     except PresetError as error:
         raise StudyError(f"the preset {method.name}.json: {error}") from None
     except (StepError, ValueError) as error:

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from .rows import Store
-from .study import StudyError
+from .study import StudyError, label_of
 
 LAYOUTS = ("geneval", "t2i-compbench")
 
@@ -22,7 +22,7 @@ def export(store: Store, rows: Sequence[dict], layout: str, method: str, step: s
         raise StudyError(f"there is no layout '{layout}'; there are: {', '.join(LAYOUTS)}")
     chosen = [row for row in rows if (row["model"], row["method"], row["step"]) == (model, method, step)]
     if not chosen:
-        there = sorted({f"{r['method']} @ {r['step']}" if r["step"] else r["method"] for r in rows})
+        there = sorted({label_of(row["method"], row["step"]) for row in rows})
         raise StudyError(f"there are no pictures of '{method}' by {model}; there are of: {', '.join(there)}")
     if to.exists() and any(to.iterdir()):
         raise StudyError(f"{to} is not empty; give a new folder, since both programs score whatever lies there")

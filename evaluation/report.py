@@ -15,7 +15,7 @@ from PIL import Image
 from . import tables
 from .charts import Line, Point, curve
 from .rows import REJECTED, Store
-from .study import PLAIN, Study
+from .study import PLAIN, Study, label_of
 from .tables import Cell
 
 PAPER = Path(__file__).with_name("paper.json")
@@ -41,11 +41,15 @@ LEGEND = (
 )
 
 
-def write_report(store: Store, study: Study) -> None:
+def write_results(store: Store, study: Study) -> list[Cell]:
+    """The tables and the report, written anew so that they are never older than the rows."""
     rows = tables.ordered(study, store.rows.values())
     found = tables.cells(study, rows)
+    store.write("table.json", tables.table_json(study, rows))
+    store.write("table.csv", tables.table_csv(study, rows))
     store.write("report.md", markdown(study, found, rows))
     store.write("report.html", html(store, study, found, rows))
+    return found
 
 
 # --- what both forms say
@@ -191,7 +195,7 @@ def sheet(store: Store, title: str, rows: Sequence[dict]) -> str:
     some = f"the first {min(len(prompts), SHEET_PROMPTS)} of {len(prompts)} prompts, seeds {', '.join(map(str, seeds))}"
     out = [f'<h2>Pictures, {escape(title)}</h2><p class="note">{escape(some)}; green: success, red: not.</p>',
            '<div class="wide"><table class="sheet"><tr><th></th>']  # fmt: skip
-    out += [f"<th>{escape(f'{name} @ {step}' if step else name)}</th>" for name, step in labels]
+    out += [f"<th>{escape(label_of(name, step))}</th>" for name, step in labels]
     for prompt in prompts[:SHEET_PROMPTS]:
         out.append(f"</tr><tr><td>{escape(prompt)}</td>")
         for name, step in labels:

@@ -73,24 +73,24 @@ def _image_scores(*columns: str) -> Callable[[Sequence[Path]], Scorer]:
     def make(folders: Sequence[Path]) -> Scorer:
         import torch
 
-        from gsn.metrics.aesthetic import AESTHETIC, AestheticPredictor
-        from gsn.metrics.caption import BLIP, Captioner
-        from gsn.metrics.clip_encoder import CLIP, ClipEncoder
-        from gsn.metrics.image_scores import score_images
+        from gsn.metrics.aesthetic import AESTHETIC
+        from gsn.metrics.caption import BLIP
+        from gsn.metrics.clip_encoder import CLIP
+        from gsn.metrics.image_scores import models_for, score_images
 
         def load(known, loader):
             there = [folder / known.folder_name for folder in folders if (folder / known.folder_name).is_dir()]
             return loader.load(there[0] if there else folders[0] / known.folder_name)
 
         try:
-            clip = load(CLIP, ClipEncoder) if set(columns) - {"aesthetic"} else None
-            blip = load(BLIP, Captioner) if "text_text" in columns else None
-            aesthetic = load(AESTHETIC, AestheticPredictor) if "aesthetic" in columns else None
+            loaded = {known: load(known, loader) for known, loader in models_for(columns).items()}
         except (ValueError, ImportError) as error:
             raise StudyError(str(error)) from None
 
+        models = [loaded.get(known) for known in (CLIP, BLIP, AESTHETIC)]
+
         def scorer(images: np.ndarray, case: PromptCase) -> dict[str, list]:
-            found = score_images(torch.from_numpy(images), case.text, case.subjects, clip, blip, aesthetic, columns)
+            found = score_images(torch.from_numpy(images), case.text, case.subjects, *models, columns)
             # rounded, so that the last bits of another machine's arithmetic do not make another table
             return {name: [round(value, 4) for value in values] for name, values in found.values.items()}
 

@@ -24,6 +24,11 @@ class StudyError(Exception):
     """Something the user can act on; shown without a traceback."""
 
 
+def label_of(method: str, step: str) -> str:
+    """A method and the step it was moved to, as a person writes them."""
+    return f"{method} @ {step}" if step else method
+
+
 @dataclass(frozen=True)
 class Method:
     """`name` at `step` ("" = its own). `file`: what a preset or workflow file holds, so that the study is whole."""
@@ -35,7 +40,7 @@ class Method:
 
     @property
     def label(self) -> str:
-        return f"{self.name} @ {self.step}" if self.step else self.name
+        return label_of(self.name, self.step)
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from gsn.metrics.stats import bootstrap_mean, sign_test, wilson
 
 from .rows import KEY
-from .study import PLAIN, Study
+from .study import PLAIN, Study, label_of
 
 _FIXED = (*KEY, "image", "sha256")
 _LEFT_OUT = ("seconds",)
@@ -56,7 +56,7 @@ class Cell:
 
     @property
     def label(self) -> str:
-        return f"{self.method} @ {self.step}" if self.step else self.method
+        return label_of(self.method, self.step)
 
     @property
     def recall(self) -> float:

@@ -21,7 +21,7 @@ from pathlib import Path
 from PIL import Image
 
 from .rows import Store
-from .study import StudyError
+from .study import StudyError, label_of
 
 CHOICES = ("left", "right", "both", "neither")
 FORMAT = "gsn-user-study"
@@ -41,7 +41,7 @@ def trials(rows: Sequence[dict], model: str, labels: tuple[str, str], count: int
     """`count` pairs of the same prompt and seed, as many prompts as there are before one is shown twice."""
     by_label: list[dict[tuple, dict]] = [{}, {}]
     for row in rows:
-        label = f"{row['method']} @ {row['step']}" if row["step"] else row["method"]
+        label = label_of(row["method"], row["step"])
         if row["model"] == model and label in labels:
             by_label[labels.index(label)][row["set"], row["split"], row["prompt"], row["seed"]] = row
     both = sorted(by_label[0].keys() & by_label[1].keys())

@@ -11,7 +11,7 @@ import json
 import re
 from collections.abc import Sequence
 
-from .study import PLAIN, Batch, Method, StudyError
+from .study import PLAIN, Batch, Method, StudyError, label_of
 
 IMAGES, ACCOUNT, BOXES = "images", "account", "boxes"  # the nodes whose output is read
 LEAST = 0.05
@@ -42,8 +42,7 @@ def workflow(batch: Batch, preset_file: str | None = None, detector: str = "") -
         patch("dtype", "ModelComputeDtype", dtype=model.dtype)
     patch("seeds", "GSNSeeds", seeds=", ".join(map(str, batch.seeds)))
     if batch.method.name != PLAIN:
-        name = preset_file or batch.method.name
-        patch("method", "GSNSweep", methods=f"{name} @ {batch.method.step}" if batch.method.step else name)
+        patch("method", "GSNSweep", methods=label_of(preset_file or batch.method.name, batch.method.step))
         curve = {"trace": ["method", 1], "after": ["decode", 0]}
         nodes["curve"] = {"class_type": "GSNLossCurve", "inputs": curve}
         nodes[ACCOUNT] = {"class_type": "PreviewAny", "inputs": {"source": ["curve", 2]}}

@@ -302,10 +302,10 @@ def with_refinement_at(preset: Preset, step: Step, noise: str = "", said: str = 
     noise: whose noise levels the step is of, if known. said: where the step is from. Raises ValueError for a preset
     without a refinement at one step, or with several; InitNO's belongs to the first step.
     """
-    places = _refinements(preset)
+    places = refinements(preset)
     if len(places) != 1:
         has = f"refines at {len(places)} steps" if places else "refines nowhere"
-        one = ", ".join(name for name, other in PRESETS.items() if len(_refinements(other)) == 1)
+        one = ", ".join(name for name, other in PRESETS.items() if len(refinements(other)) == 1)
         raise ValueError(f"the preset {has}, so one step cannot take its place; presets with one refinement: {one}")
     before = preset.moves[places[0]].first
     moves = []
@@ -319,13 +319,15 @@ def with_refinement_at(preset: Preset, step: Step, noise: str = "", said: str = 
     return replace(preset, moves=tuple(moves), noise=noise or preset.noise, confidence=confidence)
 
 
-def _refinements(preset: Preset) -> list[int]:
+def refinements(preset: Preset) -> list[int]:
     """The places of the moves that refine at one step and may do so at any."""
-    return [n for n, move in enumerate(preset.moves) if isinstance(move.intervention, Refine | Distribution)]
+    kinds = Refine | Distribution
+    return [n for n, one in enumerate(preset.moves) if one.last is None and isinstance(one.intervention, kinds)]
 
 
 def _after(step: Step) -> Step:
-    """Where a range begins that follows this step: exact for an index, and for a sigma that is a level of the run."""
+    """Where the step after this one begins: exact for an index, and for a sigma that is a level of the run; guidance
+    may begin at the refined step itself where the level lies a little above its own."""
     if step.unit == "index":
         return replace(step, value=step.value + 1)
     if step.unit == "percent":

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
-from .interventions import InitNoise
-from .presets import PRESETS, Move, Preset
+from .presets import PRESETS, Preset, refinements, with_refinement_at
 from .steps import Step, parse_steps
 
 MOST_SEEDS = 4096
@@ -57,45 +56,16 @@ def read_variants(
 
 
 def at_step(name: str, preset: Preset, step: Step) -> Preset:
-    """The preset with its one refinement at another step; guidance that begins after it still does.
+    """`with_refinement_at`, for a method of a list: this is the paper's curve of the step, with and without guidance.
 
-    This is the paper's curve of the step, with and without guidance. Raises ValueError for a method with no refinement
-    at one step, or several, and for InitNO's, which belongs to the first.
+    Raises ValueError naming a method with no refinement at one step, or several.
     """
-    single = [move for move in preset.moves if _movable(move)]
-    if len(single) != 1:
+    if (count := len(refinements(preset))) != 1:
         raise ValueError(
-            f"the method '{name}' has {len(single)} refinements that could stand at another step, so a step cannot be"
+            f"the method '{name}' has {count} refinements that could stand at another step, so a step cannot be"
             " given to it; leave the step out, or take a method with one, such as paper, Ours or Ours+"
         )
-    moves = []
-    for move in preset.moves:
-        if move is single[0]:
-            move = replace(move, first=step, paper_step="")
-        elif move.last is not None and _follows(move, single[0]):
-            move = replace(move, first=_after(step), paper_step="")
-        moves.append(move)
-    return replace(preset, moves=tuple(moves))
-
-
-def _movable(move: Move) -> bool:
-    return move.last is None and not isinstance(move.intervention, InitNoise)
-
-
-def _follows(guidance: Move, refinement: Move) -> bool:
-    """Both are noise levels, and the guidance begins below the refinement's."""
-    first, other = guidance.first, refinement.first
-    return first.unit == other.unit == "sigma" and first.value < other.value
-
-
-def _after(step: Step) -> Step:
-    """Where the step after this one begins: exact for an index, and for a sigma that is a level of the run; guidance
-    may begin at the refined step itself where the level lies a little above its own."""
-    if step.unit == "index":
-        return replace(step, value=step.value + 1)
-    if step.unit == "percent":
-        return replace(step, value=min(100.0, step.value + 0.5))
-    return replace(step, value=step.value / 1.01)
+    return with_refinement_at(preset, step)
 
 
 def read_seeds(text: str) -> tuple[int, ...]:

@@ -2,22 +2,20 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import comfy.model_management as mm
 import folder_paths
 from torch import Tensor
 
-from ..metrics.aesthetic import AESTHETIC, AestheticPredictor
-from ..metrics.caption import BLIP, Captioner
-from ..metrics.clip_encoder import CLIP, ClipEncoder
-from ..metrics.image_scores import ImageScores, score_images
-from ..metrics.local_models import LocalModel
+from ..metrics.aesthetic import AESTHETIC
+from ..metrics.caption import BLIP
+from ..metrics.clip_encoder import CLIP
+from ..metrics.image_scores import ImageScores, models_for, score_images
 from ..plan import GsnError
 from .checks import named
+from .files import below
 
 FOLDER = "gsn_metrics"  # below models/, and its name in extra_model_paths.yaml
 
@@ -28,19 +26,13 @@ def scores_of(
 ) -> ImageScores:  # fmt: skip
     """The columns of these pictures; the last three name folders other than the usual. All models are looked for
     before the first is loaded."""
-    wanted: list[tuple[LocalModel, Any, str]] = []
-    if set(columns) - {"aesthetic"}:
-        wanted.append((CLIP, ClipEncoder, clip))
-    if "text_text" in columns:
-        wanted.append((BLIP, Captioner, blip))
-    if "aesthetic" in columns:
-        wanted.append((AESTHETIC, AestheticPredictor, aesthetic))
-    folders = {known: _folder(origin, name.strip() or known.folder_name) for known, _, name in wanted}
+    loaders, names = models_for(columns), {CLIP: clip, BLIP: blip, AESTHETIC: aesthetic}
+    folders = {known: _folder(origin, names[known].strip() or known.folder_name) for known in loaders}
     for known, folder in folders.items():
         named(origin, known.check, folder)
     device = mm.get_torch_device()
     mm.free_memory(1.5 * sum(_size(folder) for folder in folders.values()), device)
-    loaded = {known: named(origin, loader.load, folders[known], device) for known, loader, _ in wanted}
+    loaded = {known: named(origin, loader.load, folders[known], device) for known, loader in loaders.items()}
     mm.throw_exception_if_processing_interrupted()
     return score_images(
         pictures, prompt, objects, loaded.get(CLIP), loaded.get(BLIP), loaded.get(AESTHETIC), columns
@@ -52,8 +44,8 @@ def _folder(origin: str, name: str) -> Path:
     registered = folder_paths.folder_names_and_paths.get(FOLDER, ([], set()))[0]
     roots = [Path(one).resolve() for one in (*registered, Path(folder_paths.models_dir) / FOLDER)]
     for root in roots:
-        path = Path(os.path.normpath(root / name))
-        if not path.is_relative_to(root):
+        path = below(root, name)
+        if path is None:
             raise GsnError(f"{origin}: the folder '{name}' lies outside {root}; give the name of a folder in it")
         if path.is_dir():
             return path

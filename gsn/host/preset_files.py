@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +14,7 @@ from ..presets import PRESETS, Preset, refuse_other_models
 from ..sweep import Variant, read_variants
 from .checks import named
 from .families import family_of
+from .files import below
 
 
 def model_preset(model: Any, origin: str) -> ModelPreset:
@@ -78,8 +78,8 @@ def save_preset(origin: str, file: str, text: str) -> str:
 
 def _inside(origin: str, file: str) -> Path:
     folder = Path(folder_paths.get_input_directory()).resolve()
-    path = Path(os.path.normpath(folder / file.strip()))
-    if not path.is_relative_to(folder):
+    path = below(folder, file)
+    if path is None:
         raise GsnError(f"{origin}: the preset file '{file}' lies outside ComfyUI's input folder; put it into {folder}")
     return path
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 import folder_paths
 
 from ..plan import GsnError
+from .files import below
 
 _ROWS = "rows.jsonl"  # what a study calls them
 _KINDS = (".jsonl", ".json", ".csv")
@@ -34,9 +34,8 @@ def scores_state(file: str) -> float:
 
 def _places(file: str) -> list[Path]:
     """Where it may be: below the output folder, then below the input folder."""
-    folders = [Path(one()).resolve() for one in (folder_paths.get_output_directory, folder_paths.get_input_directory)]
-    pairs = [(folder, Path(os.path.normpath(folder / file.strip()))) for folder in folders]
-    return [path for folder, path in pairs if path.is_relative_to(folder)]
+    folders = (folder_paths.get_output_directory(), folder_paths.get_input_directory())
+    return [path for folder in folders if (path := below(folder, file)) is not None]
 
 
 def _path(origin: str, file: str) -> Path:

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from .local_models import LocalModel, as_images
+from .local_models import LocalModel, pixel_batches
 
 AESTHETIC = LocalModel(
     "the aesthetic predictor", "shunk031/aesthetics-predictor-v2-sac-logos-ava1-l14-linearMSE", "clip_vision_model"
@@ -39,8 +39,7 @@ class AestheticPredictor:
     def scores(self, pictures: Tensor) -> Tensor:
         """[B, H, W, 3] in 0..1 -> [B]."""
         found = []
-        for part in pictures.split(_AT_ONCE):
-            pixels = self._processor(images=as_images(part), return_tensors="pt")["pixel_values"].to(self._device)
+        for pixels in pixel_batches(self._processor, pictures, _AT_ONCE, self._device):
             found.append(self._model.score(pixels)[:, 0].float().cpu())
         return torch.cat(found)
 

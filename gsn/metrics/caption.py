@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .local_models import LocalModel, as_images
+from .local_models import LocalModel, pixel_batches
 
 BLIP = LocalModel(
     "the captioning model", "Salesforce/blip-image-captioning-base", "blip", ("tokenizer.json", "vocab.txt")
@@ -34,8 +34,7 @@ class Captioner:
     def captions(self, pictures: Tensor) -> list[str]:
         """[B, H, W, 3] in 0..1 -> one caption each, the likeliest word at every place."""
         found = []
-        for part in pictures.split(_AT_ONCE):
-            pixels = self._processor(images=as_images(part), return_tensors="pt")["pixel_values"].to(self._device)
+        for pixels in pixel_batches(self._processor, pictures, _AT_ONCE, self._device):
             tokens = self._model.generate(pixel_values=pixels, max_length=_LENGTH, num_beams=1, do_sample=False)
             found += self._processor.batch_decode(tokens, skip_special_tokens=True)
         return [caption.strip() for caption in found]

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .local_models import LocalModel, as_images
+from .local_models import LocalModel, pixel_batches
 
 CLIP = LocalModel("the CLIP model", "openai/clip-vit-base-patch16", "clip", ("tokenizer.json", "vocab.json"))
 _AT_ONCE = 16
@@ -34,8 +34,7 @@ class ClipEncoder:
     def images(self, pictures: Tensor) -> Tensor:
         """[B, H, W, 3] in 0..1 -> [B, D]."""
         found = []
-        for part in pictures.split(_AT_ONCE):
-            pixels = self._processor(images=as_images(part), return_tensors="pt")["pixel_values"].to(self._device)
+        for pixels in pixel_batches(self._processor, pictures, _AT_ONCE, self._device):
             # Not get_image_features: what that returns differs between transformers 4 and 5.
             found.append(self._model.visual_projection(self._model.vision_model(pixel_values=pixels).pooler_output))
         return _unit(torch.cat(found))

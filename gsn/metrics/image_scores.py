@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from statistics import fmean
 
 from torch import Tensor
 
-from .aesthetic import AestheticPredictor
-from .caption import Captioner
-from .clip_encoder import ClipEncoder
+from .aesthetic import AESTHETIC, AestheticPredictor
+from .caption import BLIP, Captioner
+from .clip_encoder import CLIP, ClipEncoder
 from .clip_score import clip_scores
+from .local_models import LocalModel
 from .similarity import full_prompt, minimum_object, text_text
 
 #: The columns and what they are.
@@ -23,6 +24,13 @@ COLUMNS = {
     "text_text": "similarity of the picture's caption and the prompt, -1 to 1",
     "aesthetic": "LAION's aesthetic score, about 1 to 10",
 }
+
+
+def models_for(columns: Collection[str]) -> dict[LocalModel, type]:
+    """The models that these columns need, and what loads each from its folder."""
+    needed: dict[LocalModel, type] = {CLIP: ClipEncoder} if set(columns) - {"aesthetic"} else {}
+    needed |= {BLIP: Captioner} if "text_text" in columns else {}
+    return needed | ({AESTHETIC: AestheticPredictor} if "aesthetic" in columns else {})
 
 
 @dataclass(frozen=True)

@@ -94,6 +94,12 @@ def offline() -> Iterator[None]:
         constants.HF_HUB_OFFLINE = before
 
 
+def pixel_batches(processor: Any, pictures: Tensor, at_once: int, device: Any) -> Iterator[Tensor]:
+    """IMAGE [B, H, W, 3 or 4] in 0..1 as a model's own pixels, [at most at_once, 3, h, w] each."""
+    for part in pictures.split(at_once):
+        yield processor(images=as_images(part), return_tensors="pt")["pixel_values"].to(device)
+
+
 def as_images(pictures: Tensor) -> list[Image.Image]:
     """IMAGE [B, H, W, 3 or 4] in 0..1 as 8-bit pictures, cut off as SaveImage does: the pixels of the file."""
     eight_bit = pictures[..., :3].detach().float().cpu().clamp(0, 1) * 255
