@@ -186,7 +186,7 @@ def test_the_allocator_keeps_memory_for_the_gradient_pass_alone(comfy, monkeypat
     monkeypatch.setattr(memory.ctypes, "CDLL", lambda name: libc)
     for name in memory._OWN_SETTINGS:
         monkeypatch.delenv(name, raising=False)
-    for keep, value in ((True, 2**31 - 1), (False, 2**20)):
+    for keep, value in ((True, 2**31 - 1), (False, 2**17)):
         with pytest.raises(RuntimeError), memory.pages(torch.device("cpu"), keep):
             assert {told for _, told in libc.told} == {value}
             raise RuntimeError
