@@ -1,4 +1,7 @@
-"""The model card ``demo/README.md`` and its three pictures, from the numbers of ``demo/validation.json``."""
+"""A model's card and its three pictures, from the numbers that validation wrote.
+
+The UNet's is ``demo/README.md``, the MM-DiT's ``demo/MMDIT.md``.
+"""
 
 from __future__ import annotations
 
@@ -8,52 +11,66 @@ from pathlib import Path
 
 import art
 import detector
+import fit
 import host
 import scenes
 import torch
-import unet
 import vae
 from latents import decode
+from models import DemoModel
 from PIL import Image, ImageDraw
 
 INK, GRID, BLUE, GREEN, RED = (40, 40, 40), (215, 215, 215), (36, 98, 176), (30, 150, 70), (200, 50, 50)
 
 
-def write(work: Path) -> None:
-    report = json.loads((host.DEMO / "validation.json").read_text())
-    curve(report).save(host.DEMO / "step_curve.png", optimize=True)
-    losses(work).save(host.DEMO / "training_loss.png", optimize=True)
-    sheet(work, report).quantize(128).save(host.DEMO / "samples.png", optimize=True)
-    template = (Path(__file__).parent / "card.md").read_text()
-    for name, value in values(work, report).items():
+CARDS = {"unet": ("card.md", "README.md"), "mmdit": ("card_mmdit.md", "MMDIT.md")}
+
+
+def write(model: DemoModel, work: Path) -> None:
+    report = json.loads(model.report.read_text())
+    pictures = {
+        "step_curve": curve(report, model), "training_loss": losses(work, model),
+        "samples": sheet(work, report, model).quantize(128),
+    }
+    for name, picture in pictures.items():
+        picture.save(host.DEMO / f"{prefix(model)}{name}.png", optimize=True)
+    source, target = CARDS[model.kind]
+    template = (Path(__file__).parent / source).read_text()
+    for name, value in values(work, report, model).items():
         template = template.replace("{{" + name + "}}", value)
-    (host.DEMO / "README.md").write_text(template)
+    (host.DEMO / target).write_text(template)
+
+
+def prefix(model: DemoModel) -> str:
+    return "" if model.name == "unet" else f"{model.name}_"
 
 
 def percent(cell: dict) -> str:
     return f"{100 * cell['success']:.1f} [{100 * cell['low']:.1f}, {100 * cell['high']:.1f}]"
 
 
-def values(work: Path, report: dict) -> dict[str, str]:
+def values(work: Path, report: dict, model: DemoModel) -> dict[str, str]:
     """What the card's ``{{names}}`` stand for."""
     chosen, test, plain = report["chosen"], report["test"], report["test"]["plain"]
-    last = json.loads((work / "unet.jsonl").read_text().splitlines()[-1])
+    last = json.loads((work / f"{model.name}.jsonl").read_text().splitlines()[-1])
     psnr = json.loads((work / "vae.jsonl").read_text().splitlines()[-1])["psnr"]
+    network = sum(p.numel() for p in model.load(work).network.parameters())
     return {
-        "curve": curve_table(report), "validation": validation_table(report), "pairs": pair_table(report),
-        "detector": detector_table(report), "verdict": verdict(report),
-        "typical": typical_prompt(report),
-        "step": str(chosen["step"]), "sigma": f"{report['sigma']:.3f}", "t": str(981 - 20 * chosen["step"]),
+        "curve": curve_table(report, model), "validation": validation_table(report), "pairs": pair_table(report),
+        "detector": detector_table(report), "verdict": verdict(report), "pictures": prefix(model),
+        "typical": typical_prompt(report), "parameters": f"{network / 1e6:.2f}",
+        "step": str(chosen["step"]), "sigma": f"{report['sigma']:.3f}",
+        "t": f"{model.sampler.schedule[chosen['step']]:.0f}",
         "lr": str(chosen["lr"]), "cfg": str(chosen["cfg"]), "slice": chosen["slice"],
         "n": str(plain["n"]), "prompts": str(len(test["prompts"])), "nouns": ", ".join(scenes.NOUNS),
-        "nouns_count": str(len(unet.token_ids())),
+        "nouns_count": str(len(fit.token_ids())),
         "keep": f"{100 * scenes.KEEP_BOTH:.0f}", "one": f"{100 * scenes.ONE_NOUN:.0f}",
         "two": f"{100 - 100 * scenes.ONE_NOUN:.0f}", "captioned": str(len(scenes.CAPTIONED)),
         "held": str(len(scenes.HELD_OUT)), "chooser_pairs": str(len(scenes.VALIDATION_PAIRS)),
         "test_pairs": str(len(scenes.TEST_PAIRS)), "art": art.fingerprint()[:16], "psnr": f"{psnr:.1f}",
-        "vae_its": str(vae.ITERATIONS), "unet_its": str(unet.ITERATIONS), "batch": str(unet.BATCH),
+        "vae_its": str(vae.ITERATIONS), "its": str(model.recipe.iterations), "batch": str(fit.BATCH),
         "by_t": " ".join(f"{v:.4f}" for v in last["by_t"]),
-        "size": f"{(host.DEMO / 'gsn_demo_unet.safetensors').stat().st_size / 1e6:.1f}",
+        "size": f"{model.file.stat().st_size / 1e6:.1f}",
         "detector_size": f"{detector.FILE.stat().st_size / 1e6:.2f}",
     }
 
@@ -93,14 +110,14 @@ def verdict(report: dict) -> str:
     return "\n".join(f"- {what}: **{'yes' if ok else 'no'}** ({number})" for what, ok, number in lines)
 
 
-def curve_table(report: dict) -> str:
+def curve_table(report: dict, model: DemoModel) -> str:
     plain = report["test"]["plain"]
     rows = ["| cell | success % [95 % CI] | nouns found % | won | lost | p | loss before → after |",
             "|---|---|---|---|---|---|---|",
             f"| plain | {percent(plain)} | {100 * plain['entities']:.1f} | | | | |"]
     for c in report["test"]["curve"]:
         mark = "**" if c["step"] == report["chosen"]["step"] else ""
-        name = f"{mark}step {c['step']}{mark} (t {981 - 20 * c['step']})"
+        name = f"{mark}step {c['step']}{mark} (t {model.sampler.schedule[c['step']]:.0f})"
         rows.append(f"| {name} | {percent(c)} | {100 * c['entities']:.1f} | {c['won']} | {c['lost']} | {c['p']:.2g} | "
                     f"{c['loss_before']:.3f} → {c['loss_after']:.3f} |")
     return "\n".join(rows)
@@ -148,11 +165,12 @@ def axes(title: str, xs, x_name: str, top: float, ticks, label) -> tuple:
     return image, draw, at
 
 
-def curve(report: dict) -> Image.Image:
+def curve(report: dict, model: DemoModel) -> Image.Image:
     plain, cells = report["test"]["plain"], report["test"]["curve"]
     steps = [c["step"] for c in cells]
-    image, draw, at = axes("Success on the test prompts by the step of refinement, 95 % intervals", steps, "step of 50",
-                           1.0, [0, 0.2, 0.4, 0.6, 0.8, 1.0], lambda v: f"{100 * v:.0f} %")
+    image, draw, at = axes("Success on the test prompts by the step of refinement, 95 % intervals", steps,
+                           f"step of {len(model.sampler.schedule)}", 1.0, [0, 0.2, 0.4, 0.6, 0.8, 1.0],
+                           lambda v: f"{100 * v:.0f} %")
     band = Image.new("RGBA", image.size, (0, 0, 0, 0))
     ImageDraw.Draw(band).rectangle([at(steps[0], plain["high"]), at(steps[-1], plain["low"])], fill=(120, 120, 120, 70))
     image.paste(Image.alpha_composite(image.convert("RGBA"), band).convert("RGB"))
@@ -167,11 +185,11 @@ def curve(report: dict) -> Image.Image:
     return image
 
 
-def losses(work: Path) -> Image.Image:
-    """Running noise-prediction error by tenth of the schedule, on a logarithmic axis from 1e-4 to 1."""
-    lines = map(json.loads, (work / "unet.jsonl").read_text().splitlines())
+def losses(work: Path, model: DemoModel) -> Image.Image:
+    """Running prediction error by tenth of the schedule, on a logarithmic axis from 1e-4 to 1."""
+    lines = map(json.loads, (work / f"{model.name}.jsonl").read_text().splitlines())
     log = sorted({line["i"]: line for line in lines}.values(), key=lambda r: r["i"])  # resumed runs repeat some
-    image, draw, at = axes("Training: mean squared error of the noise, by t", [r["i"] for r in log], "iteration", 4.0,
+    image, draw, at = axes("Training: mean squared error, by t", [r["i"] for r in log], "iteration", 4.0,
                            [0, 1, 2, 3, 4], lambda v: f"{10 ** (v - 4):g}")
     for place, (tenth, colour) in enumerate(((9, INK), (0, RED), (2, GREEN), (5, BLUE))):
         draw.line([at(r["i"], max(0.0, 4 + math.log10(r["by_t"][tenth]))) for r in log], colour, 2)
@@ -181,7 +199,7 @@ def losses(work: Path) -> Image.Image:
     return image
 
 
-def sheet(work: Path, report: dict) -> Image.Image:
+def sheet(work: Path, report: dict, model: DemoModel) -> Image.Image:
     """Every test prompt's first seed, plain above refined; the frame is the detector's verdict."""
     chosen, test = report["chosen"], report["test"]
     names = [f"plain, CFG {chosen['cfg']}",
@@ -192,7 +210,7 @@ def sheet(work: Path, report: dict) -> Image.Image:
     image = Image.new("RGB", (columns * cell, -(-count // columns) * 2 * (cell + 14)), "white")
     draw = ImageDraw.Draw(image)
     for row, (name, found) in enumerate(zip(names, (test["plain"]["found"], refined["found"]), strict=True)):
-        pictures = decode(tae, torch.load(work / "test-first-seed" / f"{name}.pt"))
+        pictures = decode(tae, torch.load(work / f"{model.name}-test-first-seed" / f"{name}.pt"))
         for i, picture in enumerate(pictures):
             x, y = i % columns * cell, (i // columns * 2 + row) * (cell + 14)
             draw.rectangle([x, y, x + 133, y + 133], fill=GREEN if all(found[i * seeds]) else RED)

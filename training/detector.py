@@ -119,7 +119,7 @@ def train(work: Path, iterations: int = ITERATIONS) -> None:
         pick = torch.from_numpy(rng.integers(0, len(decoded), BATCH // 2))
         images = torch.cat([roughen(torch.from_numpy(np.stack(drawn)).movedim(-1, 1)), decoded[pick]])
         labels = torch.cat([torch.from_numpy(np.stack(marks)), truth[pick]])
-        with torch.autocast("cpu", torch.bfloat16):
+        with host.fast():
             logits = net(images * 2 - 1)
         loss = F.binary_cross_entropy_with_logits(logits.float(), labels.clamp(min=0), reduction="none")
         ((loss * (labels >= 0)).sum() / (labels >= 0).sum()).backward()

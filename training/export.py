@@ -10,18 +10,17 @@ import host
 import net
 import scenes
 import torch
-import unet
 import vae
+from models import DemoModel
 from safetensors.torch import save_file
 
-FILE = host.DEMO / "gsn_demo_unet.safetensors"
 RECIPE = 1
 
 
-def write(work: Path, preset: dict) -> None:
+def write(which: DemoModel, work: Path, preset: dict) -> None:
     """``preset``: step, sigma, lr, cfg and slice that validation chose; empty before it."""
-    model = unet.load(work)
-    weights = {f"model.diffusion_model.{key}": value for key, value in model.unet.state_dict().items()}
+    model = which.load(work)
+    weights = {f"model.diffusion_model.{key}": value for key, value in model.network.state_dict().items()}
     for key, value in model.text.state_dict().items():
         weights[f"cond_stage_model.transformer.text_model.{key}"] = value
     for key, value in vae.load(work).state_dict().items():
@@ -32,9 +31,10 @@ def write(work: Path, preset: dict) -> None:
     weights[table] = torch.cat([weights[table][:-1], weights[table][nouns].mean(0, keepdim=True)])
     words = ["a", "an", "photo", "picture", "of", "and", *scenes.NOUNS]
     about = {
-        "unet_config": net.UNET_CONFIG, "text_config": net.TEXT_CONFIG, "nouns": scenes.NOUNS, "words": words,
-        "token_ids": model.ids, "seed": unet.SEED, "recipe": RECIPE, "art_sha256": art.fingerprint(), "preset": preset,
+        "family": which.family, "unet_config": which.network_config, "text_config": net.TEXT_CONFIG,
+        "nouns": scenes.NOUNS, "words": words, "token_ids": model.ids, "seed": which.seed, "recipe": RECIPE,
+        "art_sha256": art.fingerprint(), "sampling": which.sampling, "preset": preset,
     }
     host.DEMO.mkdir(exist_ok=True)
-    save_file({key: value.half().contiguous() for key, value in weights.items()}, FILE,
+    save_file({key: value.half().contiguous() for key, value in weights.items()}, which.file,
               {key: value if isinstance(value, str) else json.dumps(value) for key, value in about.items()})

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import host
 import numpy as np
 import torch
 import vae
@@ -18,14 +19,14 @@ from scenes import CELL, NOUNS, SIDE, SIZES, Sprites, canvas, paste, place
 def encode(model, images: list[np.ndarray]) -> torch.Tensor:
     """Pictures [H, W, 3] in 0..1 -> model-space latents [B, 4, 16, 16]."""
     batch = torch.from_numpy(np.stack(images)).movedim(-1, 1).contiguous(memory_format=torch.channels_last)
-    with torch.autocast("cpu", torch.bfloat16):
+    with host.fast():
         return model.taesd_encoder(batch).float().contiguous() / vae.deviation(model)
 
 
 @torch.no_grad()
 def decode(model, latents: torch.Tensor) -> torch.Tensor:
     """Model-space latents -> pictures [B, H, W, 3] in 0..1."""
-    with torch.autocast("cpu", torch.bfloat16):
+    with host.fast():
         z = latents * vae.deviation(model)
         image = model.taesd_decoder(z.contiguous(memory_format=torch.channels_last))
     return image.float().clamp(0, 1).movedim(1, -1)
@@ -78,8 +79,6 @@ def agreement(table: Table, model) -> float:
 
 
 if __name__ == "__main__":
-    import host
-
     folder = host.ROOT / "out" / "train"
     tae = vae.load(folder)
     table = Table(folder, tae)

@@ -16,6 +16,7 @@ import host  # noqa: F401  (puts ComfyUI on sys.path, so it comes first)
 import comfy.clip_model as clip_model
 import comfy.ldm.modules.attention as attention
 import torch
+from comfy.ldm.modules.diffusionmodules import mmdit
 from comfy.ldm.modules.diffusionmodules.openaimodel import UNetModel
 from comfy.sd1_clip import SD1Tokenizer
 
@@ -38,6 +39,15 @@ UNET_CONFIG = dict(
     adm_in_channels=None,
     use_temporal_attention=False,
 )
+MMDIT_CONFIG = dict(
+    in_channels=4,
+    patch_size=2,  # with 1, ComfyUI 0.30.0 counts the positions wrongly
+    depth=4,
+    num_blocks=4,
+    mlp_ratio=2.0,
+    qk_norm="rms",
+    context_embedder_config={"target": "torch.nn.Linear", "params": {"in_features": 128, "out_features": 256}},
+)
 #: What differs from CLIP-L; the rest of its configuration (positions, EOT, activation) is kept.
 TEXT_CONFIG = dict(num_hidden_layers=2, hidden_size=128, num_attention_heads=4, intermediate_size=256)
 
@@ -59,7 +69,8 @@ class Plain:
         return torch.nn.Conv2d(*args, **kwargs)
 
 
-#: When a list, cross-attention at 16x16 appends its probabilities [B, heads, 256, 77] to it.
+#: When a list, the picture's attention to the text appends its probabilities [B, heads, cells, 77] to it: the UNet's
+#: at 16x16, the MM-DiT's at 8x8.
 captured: list | None = None
 
 
@@ -71,7 +82,9 @@ def softmax_attention(q, k, v, heads, mask=None, **_):
     if mask is not None:
         weights = weights + mask
     weights = weights.softmax(-1)
-    if captured is not None and k.shape[2] == 77 and n == 256:
+    if captured is not None and n == 77 + 64:  # joint attention, text first
+        captured.append(weights[:, :, 77:, :77])
+    elif captured is not None and k.shape[2] == 77 and n == 256:
         captured.append(weights)
     return (weights.to(v.dtype) @ v).transpose(1, 2).reshape(b, n, c)
 
@@ -82,6 +95,7 @@ def text_layer(self, x, mask=None, optimized_attention=None):
 
 
 attention.optimized_attention = attention.optimized_attention_masked = softmax_attention
+mmdit.optimized_attention = softmax_attention
 clip_model.CLIPLayer.forward = text_layer
 
 
@@ -93,12 +107,12 @@ def tokens(text: str) -> list[int]:
 
 
 class Model(torch.nn.Module):
-    """UNet and text encoder, with a token table of the known ids only (the last row: unknown words)."""
+    """``network`` and text encoder, with a token table of the known ids only (the last row: unknown words)."""
 
-    def __init__(self, ids: list[int]):
+    def __init__(self, ids: list[int], network: torch.nn.Module):
         super().__init__()
         self.ids = list(ids)
-        self.unet = UNetModel(**UNET_CONFIG, dtype=torch.float32, device="cpu", operations=Plain)
+        self.network = network
         config = dict(TEXT_CONFIG, hidden_act="quick_gelu", max_position_embeddings=77, eos_token_id=49407)
         self.text = clip_model.CLIPTextModel_(config, torch.float32, "cpu", Plain)
         self.text.embeddings.token_embedding = Plain.Embedding(len(ids) + 1, TEXT_CONFIG["hidden_size"])
@@ -115,12 +129,27 @@ class Model(torch.nn.Module):
         return torch.tensor([place.get(token, len(self.ids)) for token in tokens(text)])
 
     def encode(self, rows: torch.Tensor) -> torch.Tensor:
-        """[B, 77] -> [B, 77, 128]; the pooled output, which wants true ids, is not used by SD1.x."""
+        """[B, 77] -> [B, 77, 128]; neither model uses the pooled output, which wants true ids."""
         return self.text(rows)[0]
+
+
+class UNet(Model):
+    def __init__(self, ids: list[int]):
+        super().__init__(ids, UNetModel(**UNET_CONFIG, dtype=torch.float32, device="cpu", operations=Plain))
 
     def eps(self, z: torch.Tensor, t: torch.Tensor, context: torch.Tensor) -> torch.Tensor:
         """z [B, 4, h, w] on the variance-preserving scale, t [B] in 0..999."""
-        return self.unet._forward(z, t, context, transformer_options={})
+        return self.network._forward(z, t, context, transformer_options={})
+
+
+class MMDiT(Model):
+    def __init__(self, ids: list[int]):
+        network = mmdit.OpenAISignatureMMDITWrapper(**MMDIT_CONFIG, dtype=torch.float32, device="cpu", operations=Plain)
+        super().__init__(ids, network)
+
+    def velocity(self, z: torch.Tensor, t: torch.Tensor, context: torch.Tensor) -> torch.Tensor:
+        """z [B, 4, h, w] = (1 - t / 1000) picture + t / 1000 noise; -> noise - picture."""
+        return self.network(z, t, context)
 
 
 def alphas() -> torch.Tensor:

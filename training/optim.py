@@ -9,12 +9,14 @@ from __future__ import annotations
 import math
 from collections import defaultdict
 
+import host
 import torch
 
 
 def orthogonal(g: torch.Tensor) -> torch.Tensor:
     """[k, m, n] with m <= n -> the same shape, each matrix with singular values near one."""
-    x = (g / (g.flatten(1).norm(dim=1)[:, None, None] + 1e-7)).bfloat16()
+    x = g / (g.flatten(1).norm(dim=1)[:, None, None] + 1e-7)
+    x = x.bfloat16() if host.BFLOAT16 else x
     for _ in range(5):
         a = x @ x.mT
         x = 3.4445 * x + (-4.7750 * a + 2.0315 * a @ a) @ x

@@ -1,29 +1,43 @@
-"""Makes the demo model again, from the art to the measured numbers: ``python dev.py train``.
+"""Makes the demo models again, from the art to the measured numbers: ``python dev.py train``.
 
-Steps, each of which goes on where it was interrupted: vae, unet, detector, export, validate, card. About two hours
-on two CPU cores. Work files lie in ``out/train``; what ships is written to ``demo/``.
+Steps, each of which goes on where it was interrupted: vae and detector, which the models share; then for each model
+train, export, validate, card. About two hours a model on two CPU cores. Work files lie in ``out/train``; what ships is
+written to ``demo/``.
 """
 
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import json
 
 import host
 
+STEPS = ("vae", "detector", "train", "export", "validate", "card")
+
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    steps = ("vae", "unet", "detector", "export", "validate", "card")
-    parser.add_argument("steps", nargs="*", choices=[*steps, "all"], default="all")
+    parser.add_argument("steps", nargs="*", choices=[*STEPS, "all"], default="all")
+    parser.add_argument("--model", choices=["unet", "mmdit"], action="append", help="both, if not said")
+    parser.add_argument("--seed", type=int, default=0, help="of the model's training; its file is then named so")
     parser.add_argument("--work", default=host.ROOT / "out" / "train", type=type(host.ROOT), help="work files")
     parser.add_argument("--json", action="store_true", help="end with one line of JSON")
     options = parser.parse_args()
-    chosen = steps if "all" in options.steps else [step for step in steps if step in options.steps]
+    chosen = [step for step in STEPS if step in options.steps or "all" in options.steps]
     options.work.mkdir(parents=True, exist_ok=True)
     for step in chosen:
-        print(f"== {step}", flush=True)
-        STEPS[step](options.work)
+        if step in SHARED:
+            print(f"== {step}", flush=True)
+            SHARED[step](options.work)
+    from models import MODELS
+
+    for name in options.model or list(MODELS):
+        model = dataclasses.replace(MODELS[name], seed=options.seed)
+        for step in chosen:
+            if step in OWN:
+                print(f"== {step} {model.name}", flush=True)
+                OWN[step](model, options.work)
     if options.json:
         print(json.dumps({"steps": list(chosen), "out": str(host.DEMO)}))
 
@@ -34,40 +48,34 @@ def _vae(work):
     vae.train(work)
 
 
-def _unet(work):
-    import unet
-
-    unet.train(work)
-
-
 def _detector(work):
     import detector
 
     detector.train(work)
 
 
-def _export(work):
+def _export(model, work):
     import export
 
-    export.write(work, {})
+    export.write(model, work, {})
 
 
-def _validate(work):
+def _validate(model, work):
     import export
     import validate
 
-    validate.run(work)
-    report = json.loads((host.DEMO / "validation.json").read_text())
-    export.write(work, {**report["chosen"], "sigma": report["sigma"]})
+    report = validate.run(model, work)
+    export.write(model, work, {**report["chosen"], "sigma": report["sigma"]})
 
 
-def _card(work):
+def _card(model, work):
     import card
 
-    card.write(work)
+    card.write(model, work)
 
 
-STEPS = {"vae": _vae, "unet": _unet, "detector": _detector, "export": _export, "validate": _validate, "card": _card}
+SHARED = {"vae": _vae, "detector": _detector}
+OWN = {"train": lambda model, work: model.train(work), "export": _export, "validate": _validate, "card": _card}
 
 if __name__ == "__main__":
     main()

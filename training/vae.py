@@ -164,7 +164,7 @@ def learn(step, named: list, optimiser: Pair, i: int, seed: int, sprites: Sprite
     torch.manual_seed(seed)
     image = torch.from_numpy(np.stack(images)).movedim(-1, 1).contiguous(memory_format=torch.channels_last)
     front = torch.from_numpy(np.stack(fronts)).movedim(-1, 1)
-    with torch.autocast("cpu", torch.bfloat16):
+    with host.fast():
         loss, mse, std = step(image, front, torch.randn(BATCH, 4, SIDE // 8, SIDE // 8))
     loss.backward()
     torch.nn.utils.clip_grad_norm_([p for _, p in named], 1.0)

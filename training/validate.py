@@ -1,4 +1,4 @@
-"""The demo model's measured behaviour: neglect, the method's gain, and where along the steps it helps.
+"""A demo model's measured behaviour: neglect, the method's gain, and where along the steps it helps.
 
 CFG, learning rate, slice and step are chosen on validation pairs and seeds; everything reported comes from the
 test pairs and other seeds. Neither set's pairs were ever named together in training. Every refined picture is
@@ -8,23 +8,19 @@ compared with the plain one of the same prompt and seed.
 from __future__ import annotations
 
 import json
-import math
 import time
 from pathlib import Path
 
 import detector
-import host
 import scenes
 import torch
-import unet
 import vae
 from latents import decode
-from sample import STEPS, Sampler
+from models import DemoModel
 
 from gsn.metrics.demo_detector import DemoDetector
 from gsn.metrics.stats import sign_test, wilson
 
-CURVE = (0, 4, 8, 12, 16, 20)
 SEEDS = range(16)
 VALIDATION_SEEDS = range(100, 108)
 TOGETHER = 32  # images in one batch
@@ -39,15 +35,16 @@ def cases(pairs, seeds) -> list:
 class Study:
     """Cells over a fixed list of cases. Plain latents are kept per CFG, cells are found again in ``saved``."""
 
-    def __init__(self, work: Path, name: str, todo: list):
-        self.tae = vae.load(work)
-        self.sampler = Sampler(unet.load(work))
+    def __init__(self, model: DemoModel, work: Path, name: str, todo: list):
+        self.model, self.tae = model, vae.load(work)
+        self.sampler = model.sampler(model.load(work))
         self.judge = DemoDetector(detector.FILE)
-        self.todo, self.saved = todo, work / f"{name}.json"
+        self.todo, self.saved = todo, work / f"{model.name}-{name}.json"
         self.cells = json.loads(self.saved.read_text()) if self.saved.exists() else {}
         self.batches = [self.sampler.batch(todo[i:i + TOGETHER]) for i in range(0, len(todo), TOGETHER)]
         self.plain_runs = {}
-        self.pictures = work / f"{name}-first-seed"  # latents of every prompt's first seed, for the model card
+        # latents of every prompt's first seed, for the model card
+        self.pictures = work / f"{model.name}-{name}-first-seed"
         self.pictures.mkdir(exist_ok=True)
 
     def _found(self, latents: torch.Tensor, first: int) -> list[list[bool]]:
@@ -59,7 +56,7 @@ class Study:
         if cfg not in self.plain_runs:
             began, found, kept, finals = time.time(), [], [], []
             for n, batch in enumerate(self.batches):
-                z, latents = self.sampler.run(batch, cfg, keep=CURVE)
+                z, latents = self.sampler.run(batch, cfg, keep=self.model.steps)
                 kept.append(latents)
                 finals.append(z)
                 found += self._found(z, n * TOGETHER)
@@ -103,43 +100,40 @@ def against(cell: dict, plain: dict) -> dict:
     return {"won": won, "lost": lost, "p": sign_test(won, lost)}
 
 
-def choose(work: Path) -> dict:
-    """CFG by plain success nearest 40 %, then slice and rate at step 8, then the step."""
-    study = Study(work, "validation", cases(scenes.VALIDATION_PAIRS, VALIDATION_SEEDS))
-    cfg = min((3.0, 5.0, 7.5), key=lambda c: abs(study.plain(c)["success"] - 0.40))
-    tried = [(lr, words) for words in (True, False) for lr in (0.01, 0.03)] + [(0.06, True), (0.1, True)]
-    lr, words = max(tried, key=lambda choice: study.refined(cfg, 8, *choice)["success"])
-    step = max((4, 8, 12, 16, 20), key=lambda s: study.refined(cfg, s, lr, words)["success"])
+def choose(model: DemoModel, work: Path) -> dict:
+    """CFG by plain success nearest 40 %, then slice and rate at one step, then the step."""
+    study = Study(model, work, "validation", cases(scenes.VALIDATION_PAIRS, VALIDATION_SEEDS))
+    cfg = min(model.cfgs, key=lambda c: abs(study.plain(c)["success"] - 0.40))
+    lr, words = max(model.rates, key=lambda choice: study.refined(cfg, model.first, *choice)["success"])
+    step = max(model.steps[1:], key=lambda s: study.refined(cfg, s, lr, words)["success"])
     return {"cfg": cfg, "lr": lr, "slice": "words" if words else "1:-1", "step": step, "cells": study.cells}
 
 
-def measure(work: Path, chosen: dict) -> dict:
+def measure(model: DemoModel, work: Path, chosen: dict) -> dict:
     """Plain and the whole curve on the test prompts."""
-    study = Study(work, "test", cases(scenes.TEST_PAIRS, SEEDS))
+    study = Study(model, work, "test", cases(scenes.TEST_PAIRS, SEEDS))
     words = chosen["slice"] == "words"
     plain = study.plain(chosen["cfg"])
     curve = []
-    for step in sorted(CURVE, key=lambda s: abs(s - chosen["step"])):  # the one that matters first
+    for step in sorted(model.steps, key=lambda s: abs(s - chosen["step"])):  # the one that matters first
         cell = study.refined(chosen["cfg"], step, chosen["lr"], words)
         curve.append({"step": step, **cell, **against(cell, plain)})
     return {"plain": plain, "curve": sorted(curve, key=lambda c: c["step"])}
 
 
-def run(work: Path) -> None:
-    chosen = choose(work)
+def run(model: DemoModel, work: Path) -> dict:
+    """The report, which is also written to the model's ``validation*.json``."""
+    chosen = choose(model, work)
     print(json.dumps({k: v for k, v in chosen.items() if k != "cells"}), flush=True)
-    result = measure(work, chosen)
-    alpha = float(unet.net.alphas()[981 - 20 * chosen["step"]])
+    result = measure(model, work, chosen)
     report = {
-        "chosen": {k: v for k, v in chosen.items() if k != "cells"}, "sigma": math.sqrt((1 - alpha) / alpha),
+        "chosen": {k: v for k, v in chosen.items() if k != "cells"},
+        "sigma": model.sampler.sigma(chosen["step"]),
         "validation": {"pairs": scenes.VALIDATION_PAIRS, "seeds": list(VALIDATION_SEEDS),
                        "cells": {k: {a: b for a, b in v.items() if a != "found"} for k, v in chosen["cells"].items()}},
         "test": {"pairs": scenes.TEST_PAIRS, "prompts": [c[0] for c in cases(scenes.TEST_PAIRS, [0])],
-                 "seeds": list(SEEDS), "sampler": f"DDPM, {STEPS} steps, t = 981 - 20 i", **result},
+                 "seeds": list(SEEDS), "sampler": model.sampler.named, **result},
         "detector": detector.check(work),
     }
-    (host.DEMO / "validation.json").write_text(json.dumps(report, indent=1))
-
-
-if __name__ == "__main__":
-    run(host.ROOT / "out" / "train")
+    model.report.write_text(json.dumps(report, indent=1))
+    return report

@@ -1,8 +1,9 @@
-"""The demo model that comes with the pack: MODEL, CLIP and VAE from one small file, no download.
+"""The demo models that come with the pack: MODEL, CLIP and VAE from one small file each, no download.
 
 The file has the usual checkpoint layout (``model.diffusion_model.*``, ``cond_stage_model.*``, ``first_stage_model.*``)
 with two differences, both stated in its metadata: the networks' sizes, which ComfyUI's detection does not know, and a
-token table that holds only the rows of the model's vocabulary. Everything built here is of ComfyUI's own classes, so
+token table that holds only the rows of the model's vocabulary. The MM-DiT is SD3's network on the UNet's text encoder
+and latents. Everything built here is of ComfyUI's own classes, so
 stock nodes work on it.
 """
 
@@ -14,6 +15,7 @@ import re
 from functools import partial
 from pathlib import Path
 
+import comfy.latent_formats
 import comfy.model_management as mm
 import comfy.model_patcher
 import comfy.sd
@@ -34,9 +36,10 @@ TOKEN_COUNT = 49408
 
 
 def demo_names() -> list[str]:
-    """The models that are there: ``unet`` for ``demo/gsn_demo_unet.safetensors``."""
-    return sorted(path.stem.removeprefix("gsn_demo_") for path in FOLDER.glob("gsn_demo_*.safetensors")
-                  if "unet_config" in _metadata(path))
+    """The models that are there, the default first: ``unet`` for ``demo/gsn_demo_unet.safetensors``."""
+    names = (path.stem.removeprefix("gsn_demo_") for path in FOLDER.glob("gsn_demo_*.safetensors")
+             if "unet_config" in _metadata(path))
+    return sorted(names, key=lambda name: (name != "unet", name))
 
 
 def load_demo(name: str = "unet", path: str | Path | None = None):
@@ -45,10 +48,23 @@ def load_demo(name: str = "unet", path: str | Path | None = None):
     about = _metadata(path)
     weights, _ = comfy.utils.load_torch_file(str(path), safe_load=True, return_metadata=True)
     weights[TOKENS] = _full_table(weights[TOKENS], about["token_ids"])
-    config = comfy.supported_models.SD15(about["unet_config"])
-    config.unet_config["num_heads"] = about["unet_config"]["num_heads"]
+    text = _sd15(about["unet_config"])  # the MM-DiT's text encoder is the UNet's
+    config = _sd3(about["unet_config"]) if about.get("family") == "sd3" else text
+    return _model(config, weights), _clip(text, weights, about), _vae(weights)
+
+
+def _sd15(sizes: dict):
+    config = comfy.supported_models.SD15(sizes)
+    config.unet_config |= sizes  # the class has its own num_heads
     config.gsn_preset = "demo"  # read by the family: the validated noise level is this model's own
-    return _model(config, weights), _clip(config, weights, about), _vae(weights)
+    return config
+
+
+def _sd3(sizes: dict):
+    config = comfy.supported_models.SD3(sizes)
+    config.latent_format = comfy.latent_formats.SD15()
+    config.gsn_preset = "demo mmdit"
+    return config
 
 
 def vocabulary(name: str = "unet", path: str | Path | None = None) -> list[str]:

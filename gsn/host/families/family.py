@@ -111,6 +111,11 @@ class EditedImages:
 Sink = Callable[[tuple, "TextAttention | ImageAttention"], None]  # given a layer's key and its call
 
 
+def own_preset(model: Any) -> str | None:
+    """Key into MODEL_PRESETS of a model that names its own: the demo models."""
+    return vars(model.model_config).get("gsn_preset")
+
+
 class Family(Protocol):
     title: str
 

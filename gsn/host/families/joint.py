@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from ...plan import GsnError
 from ..fused_attention import attend, can_attend
 from .edited import Place, edited_attention
-from .family import Block, EditedImages, ImageAttention, Layer, Position, Sink, TextAttention
+from .family import Block, EditedImages, ImageAttention, Layer, Position, Sink, TextAttention, own_preset
 
 Where = Callable[[Any, int, int, int, int], "tuple[int, int] | None"]
 
@@ -81,7 +81,7 @@ class Joint:
     most: Callable[[Any], int] | None = None
 
     def preset_name(self, model: Any) -> str | None:
-        return next((name for kind, name in self.kinds if type(model) is kind), None)
+        return next((own_preset(model) or name for kind, name in self.kinds if type(model) is kind), None)
 
     def blocks(self, model: Any) -> tuple[Block, ...]:
         return tuple(

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from ...plan import GsnError
 from .edited import Place, edited_attention
-from .family import Block, EditedImages, ImageAttention, Layer, Position, Sink, TextAttention
+from .family import Block, EditedImages, ImageAttention, Layer, Position, Sink, TextAttention, own_preset
 
 _PRESETS = ((configs.SDXL, "sdxl"), (configs.SD20, "sd2"), (configs.SD15, "sd1"))  # configuration -> preset
 
@@ -31,8 +31,7 @@ class Unet:
     def preset_name(self, model: Any) -> str | None:
         if type(model) not in self.kinds or not isinstance(model.diffusion_model, UNetModel):
             return None
-        own = vars(model.model_config).get("gsn_preset")  # the demo model names its own
-        if own is not None:
+        if own := own_preset(model):
             return own
         if model.model_type == known.ModelType.EDM:
             return "playground"
