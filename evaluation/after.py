@@ -85,7 +85,7 @@ def rescored(store: Store, study: Study, options: argparse.Namespace) -> Study:
         case = cases.get((row["set"], row["split"], row["prompt"]))
         if case is None:
             raise StudyError(f"{row['image']} is of a prompt that the study does not have")
-        images = pixels([(store.folder / row["image"]).read_bytes()])
+        images = pixels([store.picture(row)])
         (scores,) = scored(images, case, seen(row, images), threshold, scorers)
         kept = {key: value for key, value in scores.items() if value is not None or name}
         fresh.append({**row, **kept})

@@ -50,6 +50,8 @@ def parser() -> argparse.ArgumentParser:
         add(f"--{name}", type=kind, help="of all models of this study")
     add("--ray", metavar="ADDRESS", help="a Ray cluster, or local:2 for two workers on this machine")
     add("--workers", type=int, help="of the cluster (one per GPU, or per machine)")
+    add("--without-pictures", action="store_true",
+        help="go on in a folder whose pictures are elsewhere: those that are not there are not made again")  # fmt: skip
     add("--time-limit", type=float, default=1800.0, metavar="S", help="seconds that a run may take (1800)")
     add("--prepare", action="store_true", help="set this machine up and do nothing else")
     add("--json", action="store_true", help="end with one line of JSON on stdout")
@@ -98,12 +100,14 @@ def make(store: Store, study: Study, options: argparse.Namespace) -> dict:
     from tqdm import tqdm
 
     with tqdm(total=len(store.rows), desc="checking", unit="image", leave=False, disable=not store.rows) as bar:
-        store.check_images(bar)
+        absent = store.check_images(bar, options.without_pictures)
     store.drop_partial(study.batches())
     for line in store.said:
         log(line)
     if store.said:
         log(f"{len(store.said)} damaged entries of earlier runs, listed in {store.folder / 'rejected.jsonl'}.")
+    if absent:
+        log(f"{absent} pictures are not in {store.folder}; their rows are kept.")
     todo = lacking(store, study)
     if not todo:
         log(f"All {study.images} images are there.")

@@ -27,7 +27,7 @@ td { text-align: right; font-variant-numeric: tabular-nums } td:first-child, th:
 .sheet td { text-align: left; vertical-align: top; padding: .3em } .sheet img { display: block; border: 3px solid }
 .sheet img.yes { border-color: #167a3e } .sheet img.no { border-color: #b22222 }
 .sheet img.unknown { border-color: #999 }
-.wide { overflow-x: auto }
+.sheet .gap { width: 118px; flex: none } .wide { overflow-x: auto }
 svg text { font: 12px system-ui, sans-serif } .note { color: #555; max-width: 70em } figure { margin: 1em 0 }
 """
 HEAD = ("method", "success", "95 % of images", "95 % of prompts", "n", "recall", "recall by place", "won / lost", "p",
@@ -186,14 +186,22 @@ def _html_table(head: Sequence, body) -> str:
 
 
 def sheet(store: Store, title: str, rows: Sequence[dict]) -> str:
-    """The first prompts and seeds, none chosen by their looks: a row per prompt, a column per method."""
+    """The first prompts and seeds, none chosen by their looks: a row per prompt, a column per method.
+    Where pictures are not in the folder: the first of those that are."""
+    everything, rows = rows, [row for row in rows if store.has_picture(row)]
+    gone = len(everything) - len(rows)
+    head = f"<h2>Pictures, {escape(title)}</h2>"
+    lacking = f"{gone} of {len(everything)} pictures are not in the folder; their scores are counted. " if gone else ""
+    if not rows:
+        return f'{head}<p class="note">{lacking}</p>'
     labels = list(dict.fromkeys((row["method"], row["step"]) for row in rows))
     labels = sorted(labels, key=lambda one: one[0] != PLAIN)[: SHEET_METHODS + 1]
     prompts = list(dict.fromkeys(row["prompt"] for row in rows))
     seeds = list(dict.fromkeys(row["seed"] for row in rows))[:SHEET_SEEDS]
     by_key = {(row["method"], row["step"], row["prompt"], row["seed"]): row for row in rows}
-    some = f"the first {min(len(prompts), SHEET_PROMPTS)} of {len(prompts)} prompts, seeds {', '.join(map(str, seeds))}"
-    out = [f'<h2>Pictures, {escape(title)}</h2><p class="note">{escape(some)}; green: success, red: not.</p>',
+    shown = min(len(prompts), SHEET_PROMPTS)
+    some = f"{lacking}The first {shown} of {len(prompts)} prompts, seeds {', '.join(map(str, seeds))}"
+    out = [f'{head}<p class="note">{escape(some)}; green: success, red: not.</p>',
            '<div class="wide"><table class="sheet"><tr><th></th>']  # fmt: skip
     out += [f"<th>{escape(label_of(name, step))}</th>" for name, step in labels]
     for prompt in prompts[:SHEET_PROMPTS]:
@@ -206,17 +214,17 @@ def sheet(store: Store, title: str, rows: Sequence[dict]) -> str:
 
 def _picture(store: Store, row: dict | None) -> str:
     if row is None:
-        return ""
+        return '<span class="gap"></span>'
     kind = {True: "yes", False: "no", None: "unknown"}[row["success"]]
     lost = "" if row["found"] is None else "; no " + ", ".join(
         subject for subject, found in zip(row["subjects"], row["found"], strict=True) if not found)  # fmt: skip
     what = escape(f"seed {row['seed']}{lost if lost != '; no ' else ''}")
-    return f'<img class="{kind}" alt="{what}" title="{what}" src="{thumbnail(store.folder / row["image"])}">'
+    return f'<img class="{kind}" alt="{what}" title="{what}" src="{thumbnail(store.picture(row))}">'
 
 
-def thumbnail(path: Path, size: int = THUMBNAIL) -> str:
+def thumbnail(picture: bytes, size: int = THUMBNAIL) -> str:
     """A JPEG as a data address."""
-    with Image.open(path) as image:
+    with Image.open(io.BytesIO(picture)) as image:
         small = image.convert("RGB")
     small.thumbnail((size, size), Image.Resampling.BICUBIC)
     out = io.BytesIO()
