@@ -39,6 +39,7 @@ LEGEND = (
     " succeeded; p: the exact sign test of them, for each row by itself. Seconds depend on the machine, the batch and"
     " what else it did."
 )
+SCORES = " Further scores: the mean over images and, in brackets, a 95 % bootstrap over prompts."
 
 
 def write_results(store: Store, study: Study) -> list[Cell]:
@@ -68,7 +69,8 @@ def title_of(key: tuple[str, str, str]) -> str:
     return f"{model}: {name}" + (f", {split}" if split else "")
 
 
-def values_of(one: Cell) -> list[str]:
+def values_of(one: Cell, columns: Sequence[str]) -> list[str]:
+    """columns: of scorers."""
     places = " / ".join(f"{100 * k / n:.0f} %" for k, n in one.by_position)
     return [
         one.label,
@@ -82,12 +84,18 @@ def values_of(one: Cell) -> list[str]:
         "" if one.p is None else f"{one.p:.2g}",
         "" if one.gradients is None else f"{one.gradients:.1f}",
         f"{one.seconds:.2f}",
-        *(f"{value:.4g}" for value in one.more.values()),
+        *("" if name not in one.more else "{:.4g} ({:.4g} to {:.4g})".format(*one.more[name]) for name in columns),
     ]
 
 
-def head_of(cells: Sequence[Cell]) -> list[str]:
-    return [*HEAD, *cells[0].more]
+def legend(found: Sequence[Cell]) -> str:
+    return LEGEND + (SCORES if tables.score_columns(found) else "")
+
+
+def table_of(cells: Sequence[Cell]) -> tuple[list[str], list[list[str]]]:
+    """Head and body."""
+    columns = tables.score_columns(cells)
+    return [*HEAD, *columns], [values_of(one, columns) for one in cells]
 
 
 def facts(study: Study, rows: Sequence[dict], rejected: int) -> list[str]:
@@ -128,9 +136,9 @@ def curves(found: Sequence[Cell]) -> list[tuple[str, list[str], list[Line], Cell
 def markdown(study: Study, found: Sequence[Cell], rows: Sequence[dict]) -> str:
     out = ["# Study", "", *(f"* {one}" for one in facts(study, rows, 0)), ""]
     for key, cells in groups(found).items():
-        out += [f"## {title_of(key)}", "", *_table(head_of(cells), map(values_of, cells)), ""]
+        out += [f"## {title_of(key)}", "", *_table(*table_of(cells)), ""]
     if found:
-        out += [LEGEND, ""]
+        out += [legend(found), ""]
     for title, _, lines, plain in curves(found):
         out += [f"## Step curve, {title}", ""]
         body = [[p.x, line.name, f"{100 * p.value:.1f} %", f"{100 * p.low:.1f} to {100 * p.high:.1f}"]
@@ -160,9 +168,9 @@ def html(store: Store, study: Study, found: Sequence[Cell], rows: Sequence[dict]
            "<h1>Study</h1><ul>"]  # fmt: skip
     out += [*(f"<li>{escape(one)}</li>" for one in facts(study, rows, rejected)), "</ul>"]
     for key, cells in groups(found).items():
-        out += [f"<h2>{escape(title_of(key))}</h2>", _html_table(head_of(cells), map(values_of, cells))]
+        out += [f"<h2>{escape(title_of(key))}</h2>", _html_table(*table_of(cells))]
     if found:
-        out.append(f'<p class="note">{escape(LEGEND)}</p>')
+        out.append(f'<p class="note">{escape(legend(found))}</p>')
     for title, ticks, lines, plain in curves(found):
         level = None if plain is None else Point(PLAIN, plain.rate, plain.low, plain.high)
         drawn = curve(f"Success against the step, {title}", ticks, lines, level, "refined step")
