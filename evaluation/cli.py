@@ -17,7 +17,7 @@ from .models import named_model
 from .prompts import NAMES, SPLITS, PromptSet, demo_set, paper_set, read_prompts
 from .rows import Store
 from .run import Progress, lacking, run_here
-from .scores import check_subjects, make_detector
+from .scores import check_scorers, check_subjects, make_detector
 from .study import PLAIN, Method, Study, StudyError, joined, label_of
 from .worker import Where
 from .workflow import check_method, check_user_workflow, is_workflow
@@ -177,6 +177,7 @@ def asked_study(options: argparse.Namespace) -> Study:
     if not demo and any(not one.checkpoint for one in models):
         raise StudyError("a study holds demo models or checkpoints, not both: they know different words")
     methods = chosen_methods(wanted("methods", "plain,Ours"), options.steps)
+    check_scorers(options.score or (), models)
     split, count = wanted("split", "test"), wanted("prompts", None)
     sets = tuple(chosen_set(name, split, count, demo) for name in options.set or [NAMES[0]])
     from gsn.sweep import read_seeds
