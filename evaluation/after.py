@@ -14,7 +14,7 @@ from devtools.environment import STORE, log
 from . import export, tables, user_study
 from .report import write_results
 from .rows import Store
-from .scores import make_detector, make_scorers, pixels, scored
+from .scores import check_scorers, make_detector, make_scorers, pixels, scored
 from .study import PLAIN, Study, StudyError
 from .worker import Where
 
@@ -78,6 +78,7 @@ def rescored(store: Store, study: Study, options: argparse.Namespace) -> Study:
     threshold = options.threshold if options.threshold is not None else usual
     base = os.environ.get("GSN_BASE", str(STORE / "base"))
     where = Where(sys.executable, os.environ.get("GSN_COMFYUI", base), base)
+    check_scorers(options.score or (), study.models)
     scorers = make_scorers(options.score or (), where.metrics)
     cases = {(one.name, one.split, case.text): case for one in study.sets for case in one.cases}
     fresh = []
@@ -85,7 +86,7 @@ def rescored(store: Store, study: Study, options: argparse.Namespace) -> Study:
         case = cases.get((row["set"], row["split"], row["prompt"]))
         if case is None:
             raise StudyError(f"{row['image']} is of a prompt that the study does not have")
-        images = pixels([(store.folder / row["image"]).read_bytes()])
+        images = pixels([store.picture(row)])
         (scores,) = scored(images, case, seen(row, images), threshold, scorers)
         kept = {key: value for key, value in scores.items() if value is not None or name}
         fresh.append({**row, **kept})

@@ -17,7 +17,7 @@ from .models import named_model
 from .prompts import NAMES, SPLITS, PromptSet, demo_set, paper_set, read_prompts
 from .rows import Store
 from .run import Progress, lacking, run_here
-from .scores import check_subjects, make_detector
+from .scores import check_scorers, check_subjects, make_detector
 from .study import PLAIN, Method, Study, StudyError, joined, label_of
 from .worker import Where
 from .workflow import check_method, check_user_workflow, is_workflow
@@ -50,6 +50,8 @@ def parser() -> argparse.ArgumentParser:
         add(f"--{name}", type=kind, help="of all models of this study")
     add("--ray", metavar="ADDRESS", help="a Ray cluster, or local:2 for two workers on this machine")
     add("--workers", type=int, help="of the cluster (one per GPU, or per machine)")
+    add("--without-pictures", action="store_true",
+        help="go on in a folder whose pictures are elsewhere: those that are not there are not made again")  # fmt: skip
     add("--time-limit", type=float, default=1800.0, metavar="S", help="seconds that a run may take (1800)")
     add("--prepare", action="store_true", help="set this machine up and do nothing else")
     add("--json", action="store_true", help="end with one line of JSON on stdout")
@@ -98,12 +100,14 @@ def make(store: Store, study: Study, options: argparse.Namespace) -> dict:
     from tqdm import tqdm
 
     with tqdm(total=len(store.rows), desc="checking", unit="image", leave=False, disable=not store.rows) as bar:
-        store.check_images(bar)
+        absent = store.check_images(bar, options.without_pictures)
     store.drop_partial(study.batches())
     for line in store.said:
         log(line)
     if store.said:
         log(f"{len(store.said)} damaged entries of earlier runs, listed in {store.folder / 'rejected.jsonl'}.")
+    if absent:
+        log(f"{absent} pictures are not in {store.folder}; their rows are kept.")
     todo = lacking(store, study)
     if not todo:
         log(f"All {study.images} images are there.")
@@ -173,6 +177,7 @@ def asked_study(options: argparse.Namespace) -> Study:
     if not demo and any(not one.checkpoint for one in models):
         raise StudyError("a study holds demo models or checkpoints, not both: they know different words")
     methods = chosen_methods(wanted("methods", "plain,Ours"), options.steps)
+    check_scorers(options.score or (), models)
     split, count = wanted("split", "test"), wanted("prompts", None)
     sets = tuple(chosen_set(name, split, count, demo) for name in options.set or [NAMES[0]])
     from gsn.sweep import read_seeds

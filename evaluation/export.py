@@ -5,7 +5,6 @@ to the first underscore and sorts by the number after the last."""
 from __future__ import annotations
 
 import json
-import shutil
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -39,7 +38,7 @@ def _geneval(store: Store, rows: Sequence[dict], to: Path) -> None:
         (folder / "samples").mkdir(parents=True)
         (folder / "metadata.jsonl").write_text(json.dumps(geneval_metadata(part[0])), encoding="utf-8")
         for place, row in enumerate(part):
-            shutil.copyfile(store.folder / row["image"], folder / "samples" / f"{place:04}.png")
+            (folder / "samples" / f"{place:04}.png").write_bytes(store.picture(row))
 
 
 def geneval_metadata(row: dict) -> dict:
@@ -63,4 +62,4 @@ def _compbench(store: Store, rows: Sequence[dict], to: Path) -> None:
         raise StudyError(f"T2I-CompBench takes the prompt from the file's name, which cannot hold {bad[0]!r}")
     (to / "samples").mkdir(parents=True)
     for number, row in enumerate(rows):
-        shutil.copyfile(store.folder / row["image"], to / "samples" / f"{row['prompt']}_{number:06}.png")
+        (to / "samples" / f"{row['prompt']}_{number:06}.png").write_bytes(store.picture(row))

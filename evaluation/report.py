@@ -27,7 +27,7 @@ td { text-align: right; font-variant-numeric: tabular-nums } td:first-child, th:
 .sheet td { text-align: left; vertical-align: top; padding: .3em } .sheet img { display: block; border: 3px solid }
 .sheet img.yes { border-color: #167a3e } .sheet img.no { border-color: #b22222 }
 .sheet img.unknown { border-color: #999 }
-.wide { overflow-x: auto }
+.sheet .gap { width: 118px; flex: none } .wide { overflow-x: auto }
 svg text { font: 12px system-ui, sans-serif } .note { color: #555; max-width: 70em } figure { margin: 1em 0 }
 """
 HEAD = ("method", "success", "95 % of images", "95 % of prompts", "n", "recall", "recall by place", "won / lost", "p",
@@ -39,6 +39,7 @@ LEGEND = (
     " succeeded; p: the exact sign test of them, for each row by itself. Seconds depend on the machine, the batch and"
     " what else it did."
 )
+SCORES = " Further scores: the mean over images and, in brackets, a 95 % bootstrap over prompts."
 
 
 def write_results(store: Store, study: Study) -> list[Cell]:
@@ -68,7 +69,8 @@ def title_of(key: tuple[str, str, str]) -> str:
     return f"{model}: {name}" + (f", {split}" if split else "")
 
 
-def values_of(one: Cell) -> list[str]:
+def values_of(one: Cell, columns: Sequence[str]) -> list[str]:
+    """columns: of scorers."""
     places = " / ".join(f"{100 * k / n:.0f} %" for k, n in one.by_position)
     return [
         one.label,
@@ -82,12 +84,18 @@ def values_of(one: Cell) -> list[str]:
         "" if one.p is None else f"{one.p:.2g}",
         "" if one.gradients is None else f"{one.gradients:.1f}",
         f"{one.seconds:.2f}",
-        *(f"{value:.4g}" for value in one.more.values()),
+        *("" if name not in one.more else "{:.4g} ({:.4g} to {:.4g})".format(*one.more[name]) for name in columns),
     ]
 
 
-def head_of(cells: Sequence[Cell]) -> list[str]:
-    return [*HEAD, *cells[0].more]
+def legend(found: Sequence[Cell]) -> str:
+    return LEGEND + (SCORES if tables.score_columns(found) else "")
+
+
+def table_of(cells: Sequence[Cell]) -> tuple[list[str], list[list[str]]]:
+    """Head and body."""
+    columns = tables.score_columns(cells)
+    return [*HEAD, *columns], [values_of(one, columns) for one in cells]
 
 
 def facts(study: Study, rows: Sequence[dict], rejected: int) -> list[str]:
@@ -128,9 +136,9 @@ def curves(found: Sequence[Cell]) -> list[tuple[str, list[str], list[Line], Cell
 def markdown(study: Study, found: Sequence[Cell], rows: Sequence[dict]) -> str:
     out = ["# Study", "", *(f"* {one}" for one in facts(study, rows, 0)), ""]
     for key, cells in groups(found).items():
-        out += [f"## {title_of(key)}", "", *_table(head_of(cells), map(values_of, cells)), ""]
+        out += [f"## {title_of(key)}", "", *_table(*table_of(cells)), ""]
     if found:
-        out += [LEGEND, ""]
+        out += [legend(found), ""]
     for title, _, lines, plain in curves(found):
         out += [f"## Step curve, {title}", ""]
         body = [[p.x, line.name, f"{100 * p.value:.1f} %", f"{100 * p.low:.1f} to {100 * p.high:.1f}"]
@@ -160,9 +168,9 @@ def html(store: Store, study: Study, found: Sequence[Cell], rows: Sequence[dict]
            "<h1>Study</h1><ul>"]  # fmt: skip
     out += [*(f"<li>{escape(one)}</li>" for one in facts(study, rows, rejected)), "</ul>"]
     for key, cells in groups(found).items():
-        out += [f"<h2>{escape(title_of(key))}</h2>", _html_table(head_of(cells), map(values_of, cells))]
+        out += [f"<h2>{escape(title_of(key))}</h2>", _html_table(*table_of(cells))]
     if found:
-        out.append(f'<p class="note">{escape(LEGEND)}</p>')
+        out.append(f'<p class="note">{escape(legend(found))}</p>')
     for title, ticks, lines, plain in curves(found):
         level = None if plain is None else Point(PLAIN, plain.rate, plain.low, plain.high)
         drawn = curve(f"Success against the step, {title}", ticks, lines, level, "refined step")
@@ -186,14 +194,22 @@ def _html_table(head: Sequence, body) -> str:
 
 
 def sheet(store: Store, title: str, rows: Sequence[dict]) -> str:
-    """The first prompts and seeds, none chosen by their looks: a row per prompt, a column per method."""
+    """The first prompts and seeds, none chosen by their looks: a row per prompt, a column per method.
+    Where pictures are not in the folder: the first of those that are."""
+    everything, rows = rows, [row for row in rows if store.has_picture(row)]
+    gone = len(everything) - len(rows)
+    head = f"<h2>Pictures, {escape(title)}</h2>"
+    lacking = f"{gone} of {len(everything)} pictures are not in the folder; their scores are counted. " if gone else ""
+    if not rows:
+        return f'{head}<p class="note">{lacking}</p>'
     labels = list(dict.fromkeys((row["method"], row["step"]) for row in rows))
     labels = sorted(labels, key=lambda one: one[0] != PLAIN)[: SHEET_METHODS + 1]
     prompts = list(dict.fromkeys(row["prompt"] for row in rows))
     seeds = list(dict.fromkeys(row["seed"] for row in rows))[:SHEET_SEEDS]
     by_key = {(row["method"], row["step"], row["prompt"], row["seed"]): row for row in rows}
-    some = f"the first {min(len(prompts), SHEET_PROMPTS)} of {len(prompts)} prompts, seeds {', '.join(map(str, seeds))}"
-    out = [f'<h2>Pictures, {escape(title)}</h2><p class="note">{escape(some)}; green: success, red: not.</p>',
+    shown = min(len(prompts), SHEET_PROMPTS)
+    some = f"{lacking}The first {shown} of {len(prompts)} prompts, seeds {', '.join(map(str, seeds))}"
+    out = [f'{head}<p class="note">{escape(some)}; green: success, red: not.</p>',
            '<div class="wide"><table class="sheet"><tr><th></th>']  # fmt: skip
     out += [f"<th>{escape(label_of(name, step))}</th>" for name, step in labels]
     for prompt in prompts[:SHEET_PROMPTS]:
@@ -206,17 +222,17 @@ def sheet(store: Store, title: str, rows: Sequence[dict]) -> str:
 
 def _picture(store: Store, row: dict | None) -> str:
     if row is None:
-        return ""
+        return '<span class="gap"></span>'
     kind = {True: "yes", False: "no", None: "unknown"}[row["success"]]
     lost = "" if row["found"] is None else "; no " + ", ".join(
         subject for subject, found in zip(row["subjects"], row["found"], strict=True) if not found)  # fmt: skip
     what = escape(f"seed {row['seed']}{lost if lost != '; no ' else ''}")
-    return f'<img class="{kind}" alt="{what}" title="{what}" src="{thumbnail(store.folder / row["image"])}">'
+    return f'<img class="{kind}" alt="{what}" title="{what}" src="{thumbnail(store.picture(row))}">'
 
 
-def thumbnail(path: Path, size: int = THUMBNAIL) -> str:
+def thumbnail(picture: bytes, size: int = THUMBNAIL) -> str:
     """A JPEG as a data address."""
-    with Image.open(path) as image:
+    with Image.open(io.BytesIO(picture)) as image:
         small = image.convert("RGB")
     small.thumbnail((size, size), Image.Resampling.BICUBIC)
     out = io.BytesIO()

@@ -98,17 +98,37 @@ class Store:
         if bad:
             self._reject(bad)
 
-    def check_images(self, progress: Iterable | None = None) -> None:
-        """Rows whose picture is gone or is not the one that was written are taken out, named and counted."""
+    def check_images(self, progress: Iterable | None = None, without_pictures: bool = False) -> int:
+        """Rows whose picture is gone or is not the one that was written are taken out, named and counted.
+
+        without_pictures: where no picture is, its row stays; returns how many such rows there are.
+        """
         rows = list(self.rows.items())
-        bad = []
+        bad, absent = [], 0
         for key, row in rows if progress is None else _with(progress, rows):
+            if without_pictures and not self.has_picture(row):
+                absent += 1
+                continue
             wrong = self._wrong_image(row)
             if wrong:
                 bad.append((f"{row['image']}: {wrong}", json.dumps(row).encode()))
                 del self.rows[key]
         if bad:
             self._reject(bad)
+        return absent
+
+    def has_picture(self, row: dict) -> bool:
+        return (self.folder / row["image"]).is_file()
+
+    def picture(self, row: dict) -> bytes:
+        """The PNG of a row. Raises StudyError where it is not there, as in a folder without its pictures."""
+        try:
+            return (self.folder / row["image"]).read_bytes()
+        except OSError as error:
+            raise StudyError(
+                f"the picture {row['image']} of {self.folder} cannot be read ({error.strerror}), and this needs it; put"
+                " it back, or make it again: dev.py study --out, without --without-pictures"
+            ) from None
 
     def _wrong_image(self, row: dict) -> str:
         try:

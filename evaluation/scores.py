@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from .models import Model
 from .prompts import PromptCase
 from .study import RTDETR, StudyError
 
@@ -99,19 +100,53 @@ def _image_scores(*columns: str) -> Callable[[Sequence[Path]], Scorer]:
     return make
 
 
+def _explained(folders: Sequence[Path]) -> Scorer:
+    """Columns of explained.py, by the demo models' training art."""
+    from .explained import Explainer
+
+    explainer = Explainer()
+
+    def scorer(images: np.ndarray, case: PromptCase) -> dict[str, list]:
+        try:
+            found = [explainer.explain(image) for image in images]
+        except ValueError as error:
+            raise StudyError(f"--score explained: {error}") from None
+        return {
+            "explained": [round(one.explained, 4) for one in found],
+            "things": [len(one.things) for one in found],
+            "extra": [one.extra(case.subjects) for one in found],
+            "explained_nouns": [list(one.nouns) for one in found],
+        }
+
+    return scorer
+
+
 SCORERS: dict[str, Callable[[Sequence[Path]], Scorer]] = {
     "clip": _image_scores("clip_score"),
     "similarity": _image_scores("full_prompt", "minimum_object", "text_text"),
     "aesthetic": _image_scores("aesthetic"),
+    "explained": _explained,
 }
+DEMO_ONLY = ("explained",)  # scores that know the demo models' art and nothing else
 
 
 def make_scorers(names: Sequence[str], folders: Sequence[Path]) -> list[Scorer]:
     """folders: of the models, the first one named in messages."""
+    return [SCORERS[name](folders) for name in names]
+
+
+def check_scorers(names: Sequence[str], models: Sequence[Model]) -> None:
+    """Raises StudyError where there is no such score, or it can say nothing about a model's pictures."""
     unknown = [name for name in names if name not in SCORERS]
     if unknown:
         raise StudyError(f"there is no score '{unknown[0]}'; there are: {', '.join(SCORERS)}")
-    return [SCORERS[name](folders) for name in names]
+    other = [model for model in models if model.checkpoint]
+    for name in names:
+        if name in DEMO_ONLY and other:
+            raise StudyError(
+                f"--score {name} compares pictures with the art that the demo models were trained on, and"
+                f" {other[0].checkpoint} was trained on other pictures; leave it out, or take --model unet"
+            )
 
 
 def check_subjects(detector: Detector | None, name: str, cases: Sequence[PromptCase]) -> None:

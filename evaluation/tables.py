@@ -27,6 +27,7 @@ class Cell:
 
     `low`, `high`: Wilson's over images; `prompts_low`, `prompts_high`: bootstrap over prompts, wider where the images
     of a prompt succeed or fail together. `by_position[i]`: (found, n) of subject i.
+    `more`: each numeric column of a scorer, as its mean over images and a bootstrap over prompts (mean, low, high).
     """
 
     model: str
@@ -48,7 +49,7 @@ class Cell:
     p: float | None
     seconds: float
     gradients: float | None
-    more: dict[str, float]
+    more: dict[str, tuple[float, float, float]]
 
     @property
     def rate(self) -> float:
@@ -83,10 +84,7 @@ def cells(study: Study, rows: Iterable[dict]) -> list[Cell]:
 
 def _cell(rows: Sequence[dict], plain: Sequence[dict]) -> Cell:
     successes, n = sum(row["success"] for row in rows), len(rows)
-    by_prompt: dict[str, list[bool]] = {}
-    for row in rows:
-        by_prompt.setdefault(row["prompt"], []).append(row["success"])
-    _, low, high = bootstrap_mean([sum(one) / len(one) for one in by_prompt.values()])
+    _, low, high = over_prompts(rows, "success")
     places = range(max(len(row["found"]) for row in rows))
     found = [[row["found"][i] for row in rows if i < len(row["found"])] for i in places]
     other = {(row["prompt"], row["seed"]): row["success"] for row in plain}
@@ -97,7 +95,7 @@ def _cell(rows: Sequence[dict], plain: Sequence[dict]) -> Cell:
     return Cell(
         *(first[name] for name in ("model", "method", "step", "set", "split")),
         n=n,
-        prompts=len(by_prompt),
+        prompts=len({row["prompt"] for row in rows}),
         seeds=len({row["seed"] for row in rows}),
         successes=successes,
         **dict(zip(("low", "high"), wilson(successes, n), strict=True)),
@@ -109,8 +107,22 @@ def _cell(rows: Sequence[dict], plain: Sequence[dict]) -> Cell:
         p=None if won is None or lost is None else sign_test(won, lost),
         seconds=sum(row["seconds"] for row in rows) / n,
         gradients=sum(gradients) / len(gradients) if gradients else None,
-        more={name: sum(row[name] for row in rows) / n for name in extra_columns(rows)},
+        more={name: over_prompts(rows, name) for name in extra_columns(rows)},
     )
+
+
+def over_prompts(rows: Sequence[dict], name: str) -> tuple[float, float, float]:
+    """A column's mean over all images, and its interval by a bootstrap over prompts."""
+    by_prompt: dict[str, list[float]] = {}
+    for row in rows:
+        by_prompt.setdefault(row["prompt"], []).append(row[name])
+    _, low, high = bootstrap_mean([sum(one) / len(one) for one in by_prompt.values()])
+    return sum(row[name] for row in rows) / len(rows), low, high
+
+
+def score_columns(found: Iterable[Cell]) -> list[str]:
+    """Scorers' columns of any of the cells, in order."""
+    return list(dict.fromkeys(name for one in found for name in one.more))
 
 
 def extra_columns(rows: Sequence[dict]) -> list[str]:
@@ -121,13 +133,15 @@ def extra_columns(rows: Sequence[dict]) -> list[str]:
 
 
 def contract(found: Iterable[Cell]) -> list[dict]:
-    """What `--json` prints."""
+    """What `--json` prints. A scorer's column has its name, and its interval's ends `name_low` and `name_high`."""
     return [
         {
             "model": one.model, "method": one.method, "step": one.step, "set": one.set, "split": one.split,
             "prompts": one.prompts, "seeds": one.seeds, "n": one.n, "success": round(one.rate, 6),
             "ci_low": round(one.low, 6), "ci_high": round(one.high, 6), "seconds_per_image": round(one.seconds, 3),
             "gradients": None if one.gradients is None else round(one.gradients, 2), "won": one.won, "lost": one.lost,
+            **{name + end: round(value, 6) for name, values in one.more.items()
+               for end, value in zip(("", "_low", "_high"), values, strict=True)},
         }
         for one in found
     ]  # fmt: skip
@@ -147,7 +161,8 @@ def table_csv(study: Study, rows: Iterable[dict]) -> str:
     """The cells, for a spreadsheet, without seconds."""
     found = [{k: v for k, v in one.items() if k != "seconds_per_image"} for one in contract(cells(study, rows))]
     out = io.StringIO()
-    writer = csv.DictWriter(out, list(found[0]) if found else ["model"], lineterminator="\n")
+    names = list(dict.fromkeys(name for one in found for name in one)) or ["model"]
+    writer = csv.DictWriter(out, names, lineterminator="\n")
     writer.writeheader()
     writer.writerows(found)
     return out.getvalue()

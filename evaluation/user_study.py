@@ -83,7 +83,7 @@ def write_page(store: Store, model: str, labels: tuple[str, str], chosen: Sequen
 def _picture(store: Store, row: dict) -> str:
     """A PNG data address without the workflow, which would name the method."""
     out = io.BytesIO()
-    with Image.open(store.folder / row["image"]) as image:
+    with Image.open(io.BytesIO(store.picture(row))) as image:
         image.convert("RGB").save(out, "PNG")
     return "data:image/png;base64," + base64.b64encode(out.getvalue()).decode()
 

@@ -19,7 +19,7 @@ from evaluation.study import Method, StudyError
 from evaluation.tables import cells, contract, ordered, table_csv, table_json
 from gsn.metrics.stats import sign_test, wilson
 
-from .studies import fill, study
+from .studies import CASES, fill, study
 
 
 @pytest.fixture
@@ -80,9 +80,22 @@ def test_images_without_a_score_are_not_counted(store):
 
 
 def test_further_columns_are_averaged_where_every_row_has_them(store):
-    rows = [{**one, "clip_score": 30.0 + one["seed"], "caption": "a car"} for one in store.rows.values()]
-    assert cells(store.study, rows)[0].more == {"clip_score": 31.0}
-    assert cells(store.study, [*rows[1:], store.rows[next(iter(store.rows))]])[0].more == {}
+    """The mean over images, and a bootstrap over prompts: of two prompts it reaches from one's mean to the other's."""
+    rows = [{**one, "clip_score": (30.0 if one["prompt"] == CASES[0].text else 40.0) + one["seed"], "caption": "a car"}
+            for one in store.rows.values()]  # fmt: skip
+    first = cells(store.study, rows)[0]
+    assert first.more == {"clip_score": (36.0, 31.0, 41.0)}
+    said = contract([first])[0]
+    assert [said[name] for name in ("clip_score", "clip_score_low", "clip_score_high")] == [36.0, 31.0, 41.0]
+    assert "| clip_score |" in markdown(store.study, [first], rows)
+    assert "| 36 (31 to 41) |" in markdown(store.study, [first], rows)
+    part = [*rows[1:], store.rows[next(iter(store.rows))]]  # one image of the first cell is without it
+    first, second, *_ = cells(store.study, part)
+    assert first.more == {} and second.more
+    head, *body = table_csv(store.study, part).splitlines()
+    assert head.endswith("clip_score,clip_score_low,clip_score_high") and body[0].endswith(",,,")
+    table = [line for line in markdown(store.study, [first, second], part).splitlines() if " 6 (2 x 3) " in line]
+    assert len(table) == 2 and table[0].count("|") == table[1].count("|") and table[0].endswith("|  |")
 
 
 def test_the_report_is_one_file_with_everything_in_it(store):

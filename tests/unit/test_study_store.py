@@ -6,7 +6,10 @@ import os
 
 import pytest
 
+from evaluation import cli
 from evaluation import rows as rows_module
+from evaluation.export import export
+from evaluation.report import write_results
 from evaluation.rows import Store, image_path
 from evaluation.run import lacking
 from evaluation.study import StudyError
@@ -120,6 +123,65 @@ def test_a_damaged_picture_is_named_and_its_batch_made_again(folder, damage, sai
     missing, told, _ = reopened(folder)
     assert victim["image"] in told[0] and said in told[0]
     assert [batch.keys[0][-1] for batch in missing] == [0]
+
+
+def tables(store):
+    return [make(store.study, store.rows.values()) for make in (table_json, table_csv)]
+
+
+def test_a_study_goes_on_without_its_pictures(folder, tmp_path_factory):
+    """Rows and study.json alone, as git keeps them: nothing is made again, and more seeds give the same tables."""
+    more = study(seeds=(0, 1, 2, 3, 4))
+    copy = tmp_path_factory.mktemp("clone")
+    for name in ("study.json", "rows.jsonl"):
+        (copy / name).write_bytes((folder / name).read_bytes())
+    assert cli.main(["--out", str(copy), "--without-pictures"]) == 0
+    assert (copy / "rows.jsonl").read_bytes() == (folder / "rows.jsonl").read_bytes()
+    made = []
+    for place, without in ((folder, False), (copy, True)):
+        with Store(place) as store:
+            assert store.check_images(without_pictures=without) == (study().images if without else 0)
+            store.drop_partial(store.study.batches())
+            assert not store.said and not lacking(store, store.study)
+            store.begin(more)
+            store.drop_partial(more.batches())  # the last batch was of one seed and is now of two
+            todo = lacking(store, more)
+            assert len(todo) == 2 * 2 * 3
+            fill(store, todo)
+            write_results(store, more)
+            made.append([*tables(store), (place / "table.json").read_bytes(), (place / "table.csv").read_bytes()])
+    assert made[0] == made[1]
+    page = (copy / "report.html").read_text()
+    assert "12 of 30 pictures are not in the folder" in page and page.count("<img ") == 18
+    assert "not in the folder" not in (folder / "report.html").read_text()
+
+
+def test_without_pictures_those_that_are_there_are_still_checked(folder):
+    first, second, *_ = (json.loads(line) for line in (folder / "rows.jsonl").read_text().splitlines())
+    (folder / first["image"]).unlink()
+    (folder / second["image"]).write_bytes(picture((200, 0, 0)))
+    with Store(folder) as store:
+        assert store.check_images(without_pictures=True) == 1
+        store.drop_partial(store.study.batches())
+        assert "not the one that was written" in store.said[0] and "others of its batch" in store.said[1]
+        assert [batch.seeds for batch in lacking(store, store.study)] == [(0, 1)]
+
+
+def test_what_needs_the_pictures_says_so(folder):
+    with Store(folder) as store:
+        rows = list(store.rows.values())
+        (folder / rows[0]["image"]).unlink()
+        with pytest.raises(StudyError, match=r"picture images/.*cannot be read.*--without-pictures"):
+            store.picture(rows[0])
+        with pytest.raises(StudyError, match="cannot be read"):
+            export(store, rows, "geneval", "plain", "", "unet", folder / "g")
+        write_results(store, store.study)
+        assert "1 of 18 pictures are not in the folder" in (folder / "report.html").read_text()
+        for row in rows:
+            (folder / row["image"]).unlink(missing_ok=True)
+        write_results(store, store.study)
+        page = (folder / "report.html").read_text()
+        assert "18 of 18 pictures are not in the folder" in page and "<img" not in page
 
 
 def test_two_processes_do_not_share_a_folder(folder):
