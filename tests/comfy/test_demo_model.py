@@ -12,12 +12,18 @@ from .conftest import ROOT
 from .graphs import graph
 
 
-def demo(text="a photo of a cat and a carrot", batch=2, steps=20, **refinement):
-    """The shared graph on the demo model, decoded."""
+SAMPLING = {
+    "unet": {"steps": 20, "sampler_name": "ddpm", "scheduler": "ddim_uniform"},
+    "mmdit": {"steps": 28, "sampler_name": "euler", "scheduler": "simple", "cfg": 3.0},
+}
+
+
+def demo(text="a photo of a cat and a carrot", batch=2, which="unet", **refinement):
+    """The shared graph on a demo model, decoded."""
     settings = {"step": 0, "step_unit": "auto", "iterations": 50, "lr": 0.05} | refinement
     patch = [("SingleStepIterRef", settings)] if refinement else []
-    nodes = graph(patch, text=text, seed=0, steps=steps, sampler_name="ddpm", scheduler="ddim_uniform")
-    nodes["1"] = {"class_type": "GSNDemoModel", "inputs": {"which": "unet"}}
+    nodes = graph(patch, text=text, seed=0, **SAMPLING[which])
+    nodes["1"] = {"class_type": "GSNDemoModel", "inputs": {"which": which}}
     nodes["4"]["inputs"].update(width=128, height=128, batch_size=batch)
     nodes["image"] = {"class_type": "VAEDecode", "inputs": {"samples": ["out", 0], "vae": ["1", 2]}}
     return nodes
@@ -35,23 +41,24 @@ def notes(result):
     return [data["text"] for event, data in result.messages if event == "progress_text"]
 
 
-@pytest.mark.parametrize("noun", ["cat", "banana"])
-def test_the_stock_graph_draws_what_one_word_names(comfy, noun):
-    picture = comfy.run(demo(f"a photo of a {noun}", batch=4), ["image"]).check()["image"]
+@pytest.mark.parametrize(("which", "noun"), [("unet", "cat"), ("unet", "banana"), ("mmdit", "car")])
+def test_the_stock_graph_draws_what_one_word_names(comfy, which, noun):
+    picture = comfy.run(demo(f"a photo of a {noun}", batch=4, which=which), ["image"]).check()["image"]
     assert picture.shape == (4, 128, 128, 3) and 0.5 < float(picture.mean()) < 0.95
     judge = DemoDetector(ROOT / "demo" / "gsn_demo_detector.safetensors")
     found = judge.detect(picture)[:, judge.nouns.index(noun)] >= judge.threshold
     assert int(found.sum()) >= 3
 
 
-def test_the_refinement_lowers_the_loss_at_the_noise_level_of_its_preset(comfy):
-    result = comfy.run(demo(iterations=20), ["out", ("p0", 1)]).check()
+@pytest.mark.parametrize(("which", "preset", "near"), [("unet", "demo", 0.3), ("mmdit", "demo mmdit", 0.02)])
+def test_the_refinement_lowers_the_loss_at_the_noise_level_of_its_preset(comfy, which, preset, near):
+    result = comfy.run(demo(which=which, iterations=20), ["out", ("p0", 1)]).check()
     trace = result["p0", 1].trace
     (action,) = {record.action for record in trace.records}
     losses = np.array([record.loss for record in trace.records])
     assert (losses[-1] < 0.8 * losses[0]).all(), action
-    wanted = comfy.pack("gsn.model_presets").MODEL_PRESETS["demo"].refine_sigma
-    assert trace.records[0].step.sigma == pytest.approx(wanted, rel=0.3)  # 20 steps: the nearest of a coarse schedule
+    wanted = comfy.pack("gsn.model_presets").MODEL_PRESETS[preset].refine_sigma
+    assert trace.records[0].step.sigma == pytest.approx(wanted, rel=near)  # the nearest step of the schedule
 
 
 def test_words_it_never_read_are_told_with_the_nouns_it_knows(comfy):
