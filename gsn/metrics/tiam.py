@@ -68,8 +68,9 @@ class Summary:
     """All images scored at one threshold.
 
     `tiam` is the mean over prompts of their rates, with the bootstrap interval over prompts; `images` is the rate over
-    all images, `by_label` the same for each label, empty where no image has one. `by_position[i]`: how often subject i was found, `bound_by_position[i]`: how often it was found with
-    its colour (None: no colour was asked for in this place). `recall` is over all subjects.
+    all images, `by_label` that of each label, empty where no image has one. `by_position[i]`: how often subject i was
+    found, `bound_by_position[i]`: how often it was found with its colour (None: no colour was asked for in this place).
+    `recall` is over all subjects.
     """
 
     threshold: float

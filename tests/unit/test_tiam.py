@@ -225,7 +225,8 @@ def test_labels_are_told_apart():
     rows = [Row(prompt, "image 1", score, label=label) for label, prompts in (("plain", "ab"), ("paper @ 8", "abc"))
             for prompt, score in zip(prompts, (yes, no, yes), strict=False)]  # fmt: skip
     (main,) = summary(rows)
-    assert {name: (one.successes, one.n) for name, one in main.by_label.items()} == {"plain": (1, 2), "paper @ 8": (2, 3)}
+    counts = {name: (one.successes, one.n) for name, one in main.by_label.items()}
+    assert counts == {"plain": (1, 2), "paper @ 8": (2, 3)}
     assert summary([Row("a", 0, yes)])[0].by_label == {}
     text = as_text((main,), "by hand")
     assert "3 prompts, 5 images of 2 labels together" in text and "  paper @ 8: 66.7 % [" in text
