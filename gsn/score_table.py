@@ -118,19 +118,24 @@ def _records(text: str, left: _Left) -> Iterator[tuple[str, Any]]:
         yield from ((f"line {n + 2}", row) for n, row in enumerate(table))
 
 
-def _of_tiam(text: str) -> list[dict] | None:
-    """The images of a TIAM score's JSON, each with the method and step of its label; None for any other text."""
+def _of_tiam(text: str) -> list | None:
+    """The images of a TIAM score's JSON, each with the method and step of its label; None for any other text.
+
+    An entry that is no image stays as it is, to be named as a bad row.
+    """
     try:
         content = json.loads(text)
     except ValueError:
         return None
     if content.get("metric") != METRIC:
         return None
-    rows = []
-    for image in content.get("images", ()):
-        method, _, step = (part.strip() for part in str(image.get("label", "")).partition("@"))
-        rows.append({**image, "method": method, "step": step})
-    if not any(row["step"] for row in rows):
+    rows, stepped = list(content.get("images") or ()), 0
+    for n, image in enumerate(rows):
+        if isinstance(image, dict):
+            method, _, step = (part.strip() for part in str(image.get("label", "")).partition("@"))
+            rows[n] = {**image, "method": method, "step": step}
+            stepped += bool(step)
+    if not stepped:
         raise ScoresError(
             "the TIAM score names no steps; connect the label of GSNSweep to GSNTIAMScore, and write lines with steps"
             " into GSNSweep, such as: paper @ 8"

@@ -126,6 +126,10 @@ def test_a_tiam_score_with_steps_in_its_labels():
     at = [(Step(8, "index"), 1), (Step(8, "index"), 0), (Step(5.6, "sigma"), 1), (Step(5.6, "sigma"), 0)]
     assert table.cells == tuple(Cell(step, "all", right, 1) for step, right in at)
     assert read_scores(tiam(["fast @ 8", "paper @ 8"]), only="fast").cells == table.cells[:2]
+    broken = json.loads(tiam(["paper @ 8"]))
+    broken["images"].insert(1, "a cat")
+    table = read_scores(json.dumps(broken, indent=1))
+    assert len(table.cells) == 2 and "left out: image 2: 'a cat' is not a row" in table.notes[0]
 
 
 @pytest.mark.parametrize("labels", [[""], ["plain", "paper"]])
