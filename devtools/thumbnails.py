@@ -23,9 +23,7 @@ LAYOUTS = {
         [("Plain", 0, "plain"), ("Plain", 1, "plain")],
         [("Refined", 0, "refined"), ("Refined", 1, "refined")],
     ],
-    "gsn_four_methods": [
-        [(name, 0, name) for name in row] for row in (("paper", "Attend&Excite"), ("InitNO", "SAGA"))
-    ],
+    "gsn_four_methods": [[(name, 0, name) for name in row] for row in (("paper", "Attend&Excite"), ("InitNO", "SAGA"))],
     "gsn_better_noise": [[(name, i, name) for i in range(4)] for name in ("plain", "best of 16", "InitNO")],
     "gsn_saga": [[(name, i, name) for i in range(4)] for name in ("plain", "distribution", "distribution, guided")],
     "gsn_no_gradients": [[(name, i, name) for i in range(4)] for name in ("plain", "TACA", "DeLeaker")],
@@ -33,6 +31,8 @@ LAYOUTS = {
         [("Save Image", 4 * (2 * i + j), name) for j, name in enumerate(row)]
         for i, row in enumerate((("plain", "fast @ 0"), ("fast @ 8", "Ours+")))
     ],
+    "gsn_success_rate": [[("Plain", 0, "plain")], [("Refined", 0, "refined")]],
+    "gsn_best_step": [[("GSN Step Selection", 0, "")]],
     "gsn_block_probe": [[("GSN Block Probe", 0, "")]],
     "gsn_your_checkpoint": [[("GSN Heatmaps", 0, "")]],
 }
@@ -88,6 +88,8 @@ def compose(layout, found):
         paper.paste(wide.crop((0, 0, cut, wide.height)))
         paper.paste(wide.crop((cut, 0, wide.width, wide.height)), (0, wide.height))
         return ImageOps.pad(paper, (2 * SIDE, 2 * SIDE), Image.Resampling.LANCZOS, wide.getpixel((0, 0)))
+    if len(layout[0]) == 1:
+        return stacked([(found[title][number].convert("RGB"), words) for ((title, number, words),) in layout])
     sheet = Image.new("RGB", (SIDE * len(layout[0]), SIDE * len(layout)), "white")
     draw = ImageDraw.Draw(sheet)
     for y, row in enumerate(layout):
@@ -96,6 +98,18 @@ def compose(layout, found):
             sheet.paste(image, (x * SIDE, y * SIDE))
             draw.text((x * SIDE + 8, y * SIDE + 6), words, (60, 60, 64), ImageFont.load_default(18))
     return sheet
+
+
+def stacked(sheets):
+    """Wide sheets, each below its words, on a square."""
+    room, head = 2 * SIDE // len(sheets), 26
+    paper = Image.new("RGB", (2 * SIDE, 2 * SIDE), sheets[0][0].getpixel((0, 0)))
+    draw = ImageDraw.Draw(paper)
+    for n, (sheet, words) in enumerate(sheets):
+        draw.text((8, n * room + 6), words, (60, 60, 64), ImageFont.load_default(18))
+        fit = ImageOps.contain(sheet, (2 * SIDE, room - head), Image.Resampling.LANCZOS)
+        paper.paste(fit, ((2 * SIDE - fit.width) // 2, n * room + head))
+    return paper
 
 
 if __name__ == "__main__":

@@ -21,7 +21,7 @@ _TRACK = (238, 238, 236)
 
 @dataclass(frozen=True)
 class Verdict:
-    """One picture [H, W, 3] and what was decided about it."""
+    """One picture [H, W, 3] and what was decided about it; label: what made it, or ""."""
 
     picture: Tensor
     prompt: str
@@ -29,6 +29,7 @@ class Verdict:
     colours: tuple[str | None, ...]
     detections: tuple[Detection, ...]
     score: ImageScore
+    label: str = ""
 
 
 def verdicts(seen: Sequence[Verdict], threshold: float) -> Tensor:
@@ -37,7 +38,7 @@ def verdicts(seen: Sequence[Verdict], threshold: float) -> Tensor:
     size = fitted(max(one.picture.shape[1] for one in shown), max(one.picture.shape[0] for one in shown))
     em = max(13, round(max(size) / 16))
     across = min(_PER_LINE, len(shown))
-    texts = [wrapped(one.prompt, em, size[0]) for one in shown]
+    texts = [wrapped(f"{one.label}: {one.prompt}" if one.label else one.prompt, em, size[0]) for one in shown]
     room = max(len(lines) + len(one.subjects) for lines, one in zip(texts, shown, strict=True)) * em * 3 // 2
     cell = size[0] + em, size[1] + room + em * 2
     rows = -(-len(shown) // across)
@@ -93,6 +94,7 @@ def bars(main: Summary, told: str) -> Tensor:
 
 def _bar_rows(main: Summary) -> list[tuple[str, Rate, tuple]]:
     rows = [("images correct", main.images, LINES[2])]
+    rows += [(name, one, LINES[2]) for name, one in main.by_label.items()]
     for i, (found, bound) in enumerate(zip(main.by_position, main.bound_by_position, strict=True)):
         rows.append((f"{place(i)} subject", found, LINES[0]))
         if bound:

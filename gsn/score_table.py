@@ -6,6 +6,8 @@ Three kinds of rows are known, told apart by their columns:
     step, set, successes, n                            so many of n images
     step, set, n or prompts and seeds, success         a rate, as `dev.py study --json` prints it
 
+and the JSON of a TIAM score whose pictures have labels: "Ours @ 8" is the method and its step.
+
 step: 8 (an index), "50%" or "sigma 5.6". Rows without a step are other runs, such as plain sampling. Where rows have a
 split, only those of "validation" are looked at, so that nothing is chosen on what is tested later.
 """
@@ -19,6 +21,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
+from .metrics.tiam_report import METRIC
 from .select import Cell
 from .steps import Step, parse_steps
 
@@ -96,6 +99,8 @@ def _records(text: str, left: _Left) -> Iterator[tuple[str, Any]]:
         except ValueError as error:
             raise ScoresError(f"the scores begin like JSON but are not: {error}") from None
         yield from ((f"row {n + 1}", row) for n, row in enumerate(content))
+    elif text.startswith("{") and (images := _of_tiam(text)) is not None:
+        yield from ((f"image {n + 1}", row) for n, row in enumerate(images))
     elif text.startswith("{"):
         for n, line in enumerate(text.splitlines()):
             if line.strip():
@@ -111,6 +116,31 @@ def _records(text: str, left: _Left) -> Iterator[tuple[str, Any]]:
             raise ScoresError(f"the first line names the columns, and among '{head[:80]}' there is no step")
         table.fieldnames = names
         yield from ((f"line {n + 2}", row) for n, row in enumerate(table))
+
+
+def _of_tiam(text: str) -> list | None:
+    """The images of a TIAM score's JSON, each with the method and step of its label; None for any other text.
+
+    An entry that is no image stays as it is, to be named as a bad row.
+    """
+    try:
+        content = json.loads(text)
+    except ValueError:
+        return None
+    if content.get("metric") != METRIC:
+        return None
+    rows, stepped = list(content.get("images") or ()), 0
+    for n, image in enumerate(rows):
+        if isinstance(image, dict):
+            method, _, step = (part.strip() for part in str(image.get("label", "")).partition("@"))
+            rows[n] = {**image, "method": method, "step": step}
+            stepped += bool(step)
+    if not stepped:
+        raise ScoresError(
+            "the TIAM score names no steps; connect the label of GSNSweep to GSNTIAMScore, and write lines with steps"
+            " into GSNSweep, such as: paper @ 8"
+        )
+    return rows
 
 
 def _step(content: dict) -> Step | None:

@@ -11,9 +11,8 @@ from ..gsn.host.detectors import NO_FILE, in_input_folder, state_of, tflite_file
 from ..gsn.host.score import score_pictures
 from ..gsn.metrics.tiam_report import as_json, as_text
 from ..gsn.plan import GsnError
-from .io import CATEGORY
+from .io import CATEGORY, Case
 
-Case = io.Custom("GSN_PROMPT")
 DEMO, OWN = "demo models", "my own list"
 
 
@@ -183,6 +182,13 @@ class GSNTIAMScore(io.ComfyNode):
                     optional=True,
                     tooltip="From GSNPromptSet, instead of the prompt: with the classes and colours of your own list.",
                 ),
+                io.String.Input(
+                    "label",
+                    optional=True,
+                    force_input=True,
+                    tooltip="From GSNSweep: which method made each batch of pictures. Then the report tells each by"
+                    " itself, and GSNStepSelection can read the json.",
+                ),
             ],
             outputs=[
                 io.Float.Output(display_name="score", tooltip="TIAM, 0 to 1: the mean over prompts of success."),
@@ -201,11 +207,11 @@ class GSNTIAMScore(io.ComfyNode):
 
     @classmethod
     @override
-    def execute(cls, image, prompt, detector, case=None) -> io.NodeOutput:
+    def execute(cls, image, prompt, detector, case=None, label=None) -> io.NodeOutput:
         chosen = {key: value if key == "boxes" else value and value[0] for key, value in detector.items()}
         try:
             asked = case or [marked_case(one) for one in prompt]
-            scored = score_pictures(image, asked, **chosen)
+            scored = score_pictures(image, asked, **chosen, labels=label or ())
         except (ValueError, OSError, ImportError) as error:
             raise GsnError(f"GSNTIAMScore: {error}") from None
         main, about = scored.summaries[0], (scored.name, scored.note)

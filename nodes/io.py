@@ -10,6 +10,7 @@ from ..gsn.steps import UNITS
 CATEGORY = "gsn-nodes"
 Loss = io.Custom("GSN_LOSS")
 Trace = io.Custom("GSN_TRACE")
+Case = io.Custom("GSN_PROMPT")
 
 STEP_TOOLTIP = (
     "Which sampling step, in the unit beside it. Index counts from 0; percent is of the noise schedule; sigma is the"

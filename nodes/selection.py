@@ -36,8 +36,9 @@ class GSNStepSelection(io.ComfyNode):
                     "scores",
                     default="",
                     multiline=True,
-                    tooltip="JSON, JSONL or CSV with a row per image: step, set, prompt, seed, success; or a row per"
-                    " step and set: step, set, successes, n. A step is 8, 50% or sigma 5.6.",
+                    tooltip="The json of GSNTIAMScore; or JSON, JSONL or CSV with a row per image: step, set, prompt,"
+                    " seed, success; or a row per step and set: step, set, successes, n. A step is 8, 50% or"
+                    " sigma 5.6.",
                 ),
                 io.String.Input(
                     "file",

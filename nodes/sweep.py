@@ -11,7 +11,7 @@ from ..gsn.host.seeded import with_seeds
 from ..gsn.plan import GsnError
 from ..gsn.presets import plan_of
 from ..gsn.sweep import read_seeds
-from .io import CATEGORY, model_input
+from .io import CATEGORY, Case, model_input
 
 
 class GSNSweep(io.ComfyNode):
@@ -35,6 +35,18 @@ class GSNSweep(io.ComfyNode):
                     " folder; after an @ the step that takes the place of its own: paper @ 8, Ours+ @ sigma 5.6,"
                     " paper @ 20%.",
                 ),
+                io.String.Input(
+                    "prompt",
+                    optional=True,
+                    force_input=True,
+                    tooltip="Prompts, such as those of GSNPromptSet: every method then runs with every prompt. Connect"
+                    " the output of the same name to what encodes them.",
+                ),
+                Case.Input(
+                    "case",
+                    optional=True,
+                    tooltip="The cases of GSNPromptSet, which go with the prompts: for GSNTIAMScore.",
+                ),
             ],
             outputs=[
                 io.Model.Output(is_output_list=True),
@@ -44,8 +56,12 @@ class GSNSweep(io.ComfyNode):
                 io.String.Output(
                     display_name="label",
                     is_output_list=True,
-                    tooltip="The line, for file names and captions.",
+                    tooltip="The line, for file names, captions and GSNTIAMScore.",
                 ),
+                io.String.Output(
+                    display_name="prompt", is_output_list=True, tooltip="The prompt that goes with each model."
+                ),
+                Case.Output(display_name="case", is_output_list=True, tooltip="The case that goes with each model."),
             ],
         )
 
@@ -57,11 +73,13 @@ class GSNSweep(io.ComfyNode):
 
     @classmethod
     @override
-    def execute(cls, model, methods) -> io.NodeOutput:
+    def execute(cls, model, methods, prompt=None, case=None) -> io.NodeOutput:
         variants = swept("GSNSweep", model, methods)
         made = [plan_of("GSNSweep", one.label, one.preset) for one in variants]
         models = [with_plan(model, plan) for plan, _ in made]
-        return io.NodeOutput(models, [handle for _, handle in made], [one.label for one in variants])
+        labels, count = [one.label for one in variants], len(variants)
+        # run once for each prompt of a list, whose outputs ComfyUI joins: every method with every prompt
+        return io.NodeOutput(models, [handle for _, handle in made], labels, [prompt] * count, [case] * count)
 
 
 class GSNSeeds(io.ComfyNode):

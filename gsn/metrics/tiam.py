@@ -40,12 +40,16 @@ class ImageScore:
 
 @dataclass(frozen=True)
 class Row:
-    """One scored image. `prompt` and `seed` only tell images apart; any hashable values will do."""
+    """One scored image. `prompt`, `seed` and `label` only tell images apart; any hashable values will do.
+
+    label: what made the image, such as a method's name; "" where that is not told.
+    """
 
     prompt: Any
     seed: Any
     score: ImageScore
     threshold: float = THRESHOLD
+    label: str = ""
 
 
 @dataclass(frozen=True)
@@ -64,8 +68,9 @@ class Summary:
     """All images scored at one threshold.
 
     `tiam` is the mean over prompts of their rates, with the bootstrap interval over prompts; `images` is the rate over
-    all images. `by_position[i]`: how often subject i was found, `bound_by_position[i]`: how often it was found with
-    its colour (None: no colour was asked for in this place). `recall` is over all subjects.
+    all images, `by_label` that of each label, empty where no image has one. `by_position[i]`: how often subject i was
+    found, `bound_by_position[i]`: how often it was found with its colour (None: no colour was asked for in this place).
+    `recall` is over all subjects.
     """
 
     threshold: float
@@ -78,6 +83,7 @@ class Summary:
     by_seed: dict[Any, Rate]
     by_position: tuple[Rate, ...]
     bound_by_position: tuple[Rate | None, ...]
+    by_label: dict[str, Rate]
 
     def as_dict(self) -> dict:
         """For JSON: prompts and seeds become texts."""
@@ -122,13 +128,13 @@ def summary(rows: Sequence[Row], confidence: float = 0.95) -> tuple[Summary, ...
     """One Summary per threshold among the rows, the lowest first.
 
     Raises:
-        ValueError: no rows, or two rows of the same prompt, seed and threshold.
+        ValueError: no rows, or two rows of the same prompt, seed, threshold and label.
     """
     if not rows:
         raise ValueError("there is no scored image, so there is no rate")
     seen = set()
     for row in rows:
-        key = (row.prompt, row.seed, row.threshold)
+        key = (row.prompt, row.seed, row.threshold, row.label)
         if key in seen:
             raise ValueError(f"two rows for prompt {row.prompt!r}, seed {row.seed!r}, threshold {row.threshold}")
         seen.add(key)
@@ -163,6 +169,7 @@ def _summary(threshold: float, rows: Sequence[Row], confidence: float) -> Summar
         by_seed=rates(lambda row: row.seed),
         by_position=tuple(rate(place, confidence) for place in found),
         bound_by_position=tuple(rate(place, confidence) if place else None for place in bound),
+        by_label=rates(lambda row: row.label) if any(row.label for row in rows) else {},
     )  # fmt: skip
 
 

@@ -9,6 +9,7 @@ from dataclasses import asdict
 from .tiam import Rate, Row, Summary
 
 PLACES = ("first", "second", "third", "fourth", "fifth", "sixth")
+METRIC = "TIAM"  # how its JSON is known
 _MOST_PROMPTS = 40  # lines in the text; the JSON has all
 
 
@@ -26,10 +27,13 @@ def as_text(summaries: Sequence[Summary], detector: str, note: str = "") -> str:
     main = summaries[0]
     prompts = len(main.by_prompt)
     span = f" [{100 * main.tiam_low:.1f}, {100 * main.tiam_high:.1f}] (bootstrap over prompts)" if prompts > 1 else ""
+    several = f" of {len(main.by_label)} labels together" if len(main.by_label) > 1 else ""
     lines = [
-        f"TIAM {100 * main.tiam:.1f} %{span}: {prompts} prompts, {main.images.n} images",
+        f"TIAM {100 * main.tiam:.1f} %{span}: {prompts} prompts, {main.images.n} images{several}",
         f"detector: {detector}, threshold {main.threshold:g}",
         *([note] if note else []),
+        *(["", "images correct, by label:"] if main.by_label else []),
+        *(f"  {name}: {percent(one)}" for name, one in main.by_label.items()),
         "",
         f"images correct: {percent(main.images)}",
         f"subjects found: {percent(main.recall)}",
@@ -54,11 +58,12 @@ def as_json(summaries: Sequence[Summary], rows: Sequence[Row], detector: str, no
     """Everything: the summaries and, at the first summary's threshold, every image."""
     images = [
         {"prompt": str(row.prompt), "seed": str(row.seed), **asdict(row.score)}
+        | ({"label": row.label} if row.label else {})
         for row in rows
         if row.threshold == summaries[0].threshold
     ]
     whole = {
-        "metric": "TIAM",
+        "metric": METRIC,
         "detector": detector,
         "note": note,
         "summaries": [one.as_dict() for one in summaries],

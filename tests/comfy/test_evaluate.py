@@ -228,6 +228,8 @@ def test_corrupt_pictures_and_the_wrong_number_of_prompts_are_refused(comfy):
     broken[0, 0, 0, 0] = float("nan")
     with pytest.raises(ValueError, match="batch 2 of the pictures is corrupt"):
         module.score_pictures([torch.zeros(1, 8, 8, 3), broken], [case], "JSON", 0.5, detections=found([], []))
+    with pytest.raises(ValueError, match="2 labels for 3 batches"):
+        module.score_pictures([torch.zeros(1, 8, 8, 3)] * 3, [case], "JSON", 0.5, labels=["plain", "paper"])
     with pytest.raises(ValueError, match="2 prompts for 1 batches"):
         module.score_pictures([torch.zeros(1, 8, 8, 3)], [case, case], "JSON", 0.5, detections=found([]))
 

@@ -1,5 +1,7 @@
 """Many seeds and many methods in one workflow: every picture is the one that it would be alone."""
 
+import json
+
 import pytest
 import torch
 
@@ -97,3 +99,40 @@ def test_a_sweep_runs_the_rest_once_for_each_method(comfy):
 def test_a_list_that_cannot_be_meant_is_refused(comfy, methods, said):
     result = comfy.run(graph([("GSNSweep", {"methods": methods})]), outputs=["out"])
     assert "GSNSweep" in result.error and said in result.error
+
+
+def test_every_method_runs_with_every_prompt(comfy):
+    """The prompts and methods of two lists, multiplied, reach the score with the label of what made each picture."""
+    wires = {"model": ["sweep", 0], "positive": ["p", 0], "negative": ["n", 0], "latent_image": ["l", 0]}
+    settings = {"seed": 3, "steps": 3, "cfg": 3.0, "sampler_name": "ddim", "scheduler": "ddim_uniform", "denoise": 1.0}
+    prompts = {"set": "demo models, 2 entities", "set.split": "test", "set.count": 2, "index": -1}
+    lists = {"model": ["m", 0], "methods": "plain\nfast @ 0\nfast @ 1", "prompt": ["set", 0], "case": ["set", 1]}
+    asked = {"image": ["pictures", 0], "case": ["sweep", 4], "label": ["sweep", 2], "prompt": ""}
+    nodes = {
+        "m": {"class_type": "GSNDemoModel", "inputs": {"which": "unet"}},
+        "set": {"class_type": "GSNPromptSet", "inputs": prompts},
+        "sweep": {"class_type": "GSNSweep", "inputs": lists},
+        "p": {"class_type": "GSNSubjects", "inputs": {"clip": ["m", 1], "text": ["sweep", 3], "subjects": ""}},
+        "n": {"class_type": "CLIPTextEncode", "inputs": {"clip": ["m", 1], "text": ""}},
+        "l": {"class_type": "EmptyLatentImage", "inputs": {"width": 128, "height": 128, "batch_size": 1}},
+        "k": {"class_type": "KSampler", "inputs": settings | wires},
+        "pictures": {"class_type": "VAEDecode", "inputs": {"samples": ["k", 0], "vae": ["m", 2]}},
+        "score": {"class_type": "GSNTIAMScore",
+                  "inputs": asked | {"detector": "demo detector", "detector.threshold": 0.5}},
+        "best": {"class_type": "GSNStepSelection",
+                 "inputs": {"scores": ["score", 2], "file": "", "preset": "fast", "model": ["m", 0], "steps": 3,
+                            "scheduler": "ddim_uniform"}},
+    }  # fmt: skip
+    result = comfy.run(nodes, ["pictures", ("score", 1), ("score", 2), ("best", 2), ("best", 3)]).check()
+    cases = comfy.pack("evaluation.prompts").demo_set("2 entities", "test", 2).cases
+    labels = ["plain", "fast @ 0", "fast @ 1"]
+    images = json.loads(result["score", 2])["images"]
+    assert [(one["prompt"], one["label"]) for one in images] == [(case.text, name) for case in cases for name in labels]
+    assert "2 prompts, 6 images of 3 labels together" in result["score", 1]
+    assert "step 0)" in result["best", 2] and "step 1)" in result["best", 2]  # the candidates; plain is none
+    assert "step chosen on 4 images of fast" in result["best", 3]
+    nodes["sweep"]["inputs"] = {"model": ["m", 0], "methods": "fast @ 1"}
+    nodes["p"]["inputs"]["text"] = cases[1].marked
+    del nodes["score"], nodes["best"], nodes["set"]
+    alone = comfy.run(nodes, ["pictures"]).check()
+    assert torch.equal(result["pictures"], alone["pictures"])  # a kept list is its last batch

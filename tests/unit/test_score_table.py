@@ -4,6 +4,8 @@ import json
 
 import pytest
 
+from gsn.metrics.tiam import ImageScore, Row, summary
+from gsn.metrics.tiam_report import as_json
 from gsn.score_table import ScoresError, read_scores
 from gsn.select import Cell
 from gsn.steps import Step
@@ -109,3 +111,28 @@ def test_only_validation_rows_are_chosen_on():
 def test_what_holds_no_scores_is_refused(text, said):
     with pytest.raises(ScoresError, match=said):
         read_scores(text)
+
+
+def tiam(labels):
+    """A TIAM score's JSON, as GSNTIAMScore gives it: one prompt, two images for each label, the first one right."""
+    rows = [Row("a cat", f"image {n + 1}", ImageScore((n == 0,), (None,), n == 0), label=label)
+            for label in labels for n in range(2)]  # fmt: skip
+    return as_json(summary(rows), rows, "by hand")
+
+
+def test_a_tiam_score_with_steps_in_its_labels():
+    table = read_scores(tiam(["plain", "paper @ 8", "paper @ sigma 5.6"]))
+    assert table.run == "paper" and table.notes == ()  # plain has no step: another run
+    at = [(Step(8, "index"), 1), (Step(8, "index"), 0), (Step(5.6, "sigma"), 1), (Step(5.6, "sigma"), 0)]
+    assert table.cells == tuple(Cell(step, "all", right, 1) for step, right in at)
+    assert read_scores(tiam(["fast @ 8", "paper @ 8"]), only="fast").cells == table.cells[:2]
+    broken = json.loads(tiam(["paper @ 8"]))
+    broken["images"].insert(1, "a cat")
+    table = read_scores(json.dumps(broken, indent=1))
+    assert len(table.cells) == 2 and "left out: image 2: 'a cat' is not a row" in table.notes[0]
+
+
+@pytest.mark.parametrize("labels", [[""], ["plain", "paper"]])
+def test_a_tiam_score_without_steps_says_what_to_connect(labels):
+    with pytest.raises(ScoresError, match=r"names no steps; connect the label of GSNSweep .* paper @ 8"):
+        read_scores(tiam(labels))

@@ -2,6 +2,7 @@
 
 import json
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -152,6 +153,7 @@ def test_what_cannot_be_scored_is_refused():
     twice = Row("a", 1, ImageScore((True,), (None,), True))
     with pytest.raises(ValueError, match="two rows for prompt 'a', seed 1"):
         summary([twice, twice])
+    summary([twice, Row("a", 1, twice.score, label="Ours")])  # the same image by another method
 
 
 # ---- what is told and drawn ------------------------------------------------------------------------------
@@ -216,3 +218,20 @@ def test_bars_grow_with_the_rate():
         return close(bars(summary(rows)[0], "ten pictures"), LINES[0])
 
     assert blue(10, 0) == pytest.approx(blue(0, 10), rel=0.02) and blue(10, 10) > 1.8 * blue(10, 0) > 3 * blue(2, 0)
+
+
+def test_labels_are_told_apart():
+    yes, no = ImageScore((True, True), (None, None), True), ImageScore((True, False), (None, None), False)
+    rows = [Row(prompt, "image 1", score, label=label) for label, prompts in (("plain", "ab"), ("paper @ 8", "abc"))
+            for prompt, score in zip(prompts, (yes, no, yes), strict=False)]  # fmt: skip
+    (main,) = summary(rows)
+    counts = {name: (one.successes, one.n) for name, one in main.by_label.items()}
+    assert counts == {"plain": (1, 2), "paper @ 8": (2, 3)}
+    assert summary([Row("a", 0, yes)])[0].by_label == {}
+    text = as_text((main,), "by hand")
+    assert "3 prompts, 5 images of 2 labels together" in text and "  paper @ 8: 66.7 % [" in text
+    told = json.loads(as_json((main,), rows, "by hand"))
+    assert [one["label"] for one in told["images"]] == [row.label for row in rows]
+    assert told["summaries"][0]["by_label"]["plain"]["n"] == 2
+    bare = summary([replace(row, label="", seed=i) for i, row in enumerate(rows)])[0]
+    assert bars(main, "five").shape[1] > bars(bare, "five").shape[1]  # a bar for each
