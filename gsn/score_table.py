@@ -129,7 +129,8 @@ def _of_tiam(text: str) -> list | None:
         return None
     if content.get("metric") != METRIC:
         return None
-    rows, stepped = list(content.get("images") or ()), 0
+    rows: list[Any] = list(content.get("images") or ())
+    stepped = 0
     for n, image in enumerate(rows):
         if isinstance(image, dict):
             method, _, step = (part.strip() for part in str(image.get("label", "")).partition("@"))

@@ -11,7 +11,6 @@ from gsn.metrics.demo_detector import DemoDetector  # pure: no class of it is co
 from .conftest import ROOT
 from .graphs import graph
 
-
 SAMPLING = {
     "unet": {"steps": 20, "sampler_name": "ddpm", "scheduler": "ddim_uniform"},
     "mmdit": {"steps": 28, "sampler_name": "euler", "scheduler": "simple", "cfg": 3.0},
