@@ -44,13 +44,14 @@ _SD1, _SD2, _SDXL, _SD3 = (
 )
 SUBJECTS = {
     **dict.fromkeys(("sd15", "sd15_inpaint", "sd15_edit", "sd_xs"), _SD1),
-    **dict.fromkeys(("sd2", "sd21_v", "sd2_inpaint"), _SD2),
+    **dict.fromkeys(("sd2", "sd21_v", "sd2_inpaint", "sd21_unclip_l", "sd21_unclip_h", "sd_xs_09"), _SD2),
     **dict.fromkeys(("sdxl", "sdxl_zero_snr_v", "sdxl_inpaint", "sdxl_edit", "cosxl", "playground"), _SDXL),
     **dict.fromkeys(("ssd_1b", "segmind_vega", "koala_700m", "koala_1b"), _SDXL),
     "sd3_clip": _SD3,
     "sd3_both": _T5,
     "sd35_medium": _T5,
     "sd35_large": _T5,
+    "flux_fill": _reading("flux_dev"),
     "flux_schnell": _reading("flux_dev"),
     "chroma_radiance": _reading("chroma"),
     "pixart_alpha": _reading("chroma"),

@@ -18,10 +18,12 @@ from torch import Tensor, nn
 
 from ..interventions import History, NoiseLevel
 from ..maps import AttentionMaps, MapProcessing
+from ..plan import GsnError
 from ..subjects import Subjects
 from .capture import CaptureDone, Collector, last_layer
 from .differentiable import alias
-from .families import Family, Layer, Position
+from .families import Family, ImageAttention, Layer, Position, TextAttention
+from .families.family import Sink
 
 # Wrappers that keep state from step to step, or a compiled model: an extra call would disturb them.
 _STATEFUL = ("easycache", "lazycache", "torch.compile")
@@ -120,7 +122,8 @@ class EntryForward:
         options = plain_options(step.extra_args["model_options"])
         collector = self._reading.collector(self.subjects, self._needs)
         text = self.subjects.text_length
-        self._reading.family.attach(options, collector.sink, self._position, text, collector.images)
+        sink = partial(_of_these_images, collector.sink, x.shape[0])
+        self._reading.family.attach(options, sink, self._position, text, collector.images)
         sigma = step.sigma.detach().clone().expand(x.shape[0])
         self._apply_hooks(entry, sigma, options)
         with unnoticed(step.extra_args["model_options"], x.device), suppress(CaptureDone):
@@ -135,6 +138,16 @@ class EntryForward:
             if hooks is not None:
                 patcher.prepare_hook_patches_current_keyframe(sigma, hooks, options)
             patcher.apply_hooks(hooks=hooks)
+
+
+def _of_these_images(sink: Sink, images: int, key: tuple, call: TextAttention | ImageAttention) -> None:
+    if isinstance(call, TextAttention) and len(call.q) != images:
+        raise GsnError(
+            f"AttentionCapture: another node on this model runs {len(call.q)} rows through the attention for"
+            f" {images} image(s) (a negative prompt beside them, for example), so which row is whose is not known;"
+            " leave that node out"
+        )
+    sink(key, call)
 
 
 def plain_options(model_options: dict) -> dict:

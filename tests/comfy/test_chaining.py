@@ -113,9 +113,11 @@ CACHE = {"reuse_threshold": 3.0, "start_percent": 0.0, "end_percent": 1.0, "verb
 LONG = {"steps": 6}
 FREEU = {"b1": 1.3, "b2": 1.4, "s1": 0.9, "s2": 0.2}
 THIN = {"q": 0.8, "k": 1.2, "v": 0.9, "out": 1.1}
+FIRST = {"first_step": 0, "last_step": 2, "step_unit": "index"}
 DIT = {"double_layers": "1, 2", "single_layers": "", "start_percent": 0.0, "end_percent": 1.0}
 
 NAG = {"nag_scale": 5.0, "nag_alpha": 0.5, "nag_tau": 1.5}
+WITHOUT_CFG = {"cfg": 1.0}  # what it is made for: the negative prompt still runs beside the positive
 SELF = {"scale": 0.9, "blur_sigma": 2.0}
 ROPE = {"scale_x": 1.5, "shift_x": 1.0, "scale_y": 0.7, "shift_y": 0.0, "scale_t": 1.0, "shift_t": 0.0}
 CONTROL = {"model_patch": ["mp", 0], "vae": ["mp", 1], "image": ["i", 0], "strength": 1.0}
@@ -160,6 +162,7 @@ PATCHES = [
     Patch("PerturbedAttentionGuidance", {"scale": 3.0}),
     Patch("SelfAttentionGuidance", SELF),
     Patch("NAGuidance", NAG),
+    Patch("NAGuidance", NAG, sampler=WITHOUT_CFG),
     Patch("TCFG"),
     Patch("TCFG", family="sd3"),
     Patch("CFGZeroStar", family="sd3"),
@@ -188,6 +191,8 @@ PATCHES = [
     Patch("ModelSamplingFlux", {"max_shift": 1.5, "base_shift": 0.7, "width": 512, "height": 512}, "flux_dev"),
     Patch("ScaleROPE", ROPE, "flux_dev", inside=True),
     Patch("NAGuidance", NAG, "flux_dev"),
+    Patch("NAGuidance", NAG, "flux_dev", sampler=WITHOUT_CFG),
+    Patch("NAGuidance", NAG, "krea2", sampler=WITHOUT_CFG),
     Patch("SkipLayerGuidanceDiT", {**DIT, "single_layers": "0", "scale": 3.0, "rescaling_scale": 0.0}, "flux_dev"),
     Patch("ModelSamplingAuraFlow", {"shift": 2.0}, "qwen_image"),
     Patch("CFGNorm", {"strength": 0.9, "pre_cfg": False}, "qwen_image"),
@@ -330,6 +335,20 @@ def instruct_pix2pix(nodes):
     return _edited(nodes, "InstructPixToPixConditioning")
 
 
+def unclip(nodes, seeds=(1,)):
+    wire = ["2", 0]
+    for seed in seeds:
+        read = node(nodes, f"v{seed}", "ToyPictureRead", seed=seed)
+        wires = {"conditioning": wire, "clip_vision_output": read}
+        wire = node(nodes, f"u{seed}", "unCLIPConditioning", **wires, strength=0.8, noise_augmentation=0.2)
+    return positive(nodes, wire)
+
+
+def unclip_of_two_pictures(nodes):
+    """The noise on what they are mixed to is drawn from torch's global generator."""
+    return unclip(nodes, (1, 2))
+
+
 def differential_diffusion(nodes):
     nodes = left_half_only(nodes, 128, 104)
     nodes["h"]["inputs"]["value"] = 0.8
@@ -349,9 +368,12 @@ WAYS = [
     two_regions_with_subjects,
     inpaint_model,
     instruct_pix2pix,
+    unclip,
+    unclip_of_two_pictures,
     differential_diffusion,
 ]
 FAMILY = {inpaint_model: "sd15_inpaint", instruct_pix2pix: "sd15_edit"}
+FAMILY |= dict.fromkeys((unclip, unclip_of_two_pictures), "sd21_unclip_h")
 
 
 def base(way, ours=()):
@@ -496,6 +518,43 @@ def test_tokens_that_another_pack_adds_are_not_words(comfy, monkeypatch):
     with_them, alone = (maps.probabilities for maps in found)
     assert with_them.shape == alone.shape and with_them.shape[-1] == 77
     assert (with_them.sum(-1) < 0.999).all() and torch.allclose(alone.sum(-1), torch.ones(()), atol=1e-5)
+
+
+@pytest.mark.parametrize("cfg", [1.0, 4.0])
+@pytest.mark.parametrize("family", ["sd15", "flux_dev", "krea2"])
+def test_the_maps_under_nag_are_those_of_the_prompts_own_rows(comfy, monkeypatch, family, cfg):
+    """They are of the positive prompt alone, where it does nothing: bit for bit those of the model without it."""
+    forward, found = comfy.pack("gsn.host.forward").EntryForward, []
+    call = forward.__call__
+
+    def seen(self, latent, rows):
+        found.append(call(self, latent, rows))
+        assert len(found[-1].probabilities) == len(latent) == 2
+        return found[-1]
+
+    monkeypatch.setattr(forward, "__call__", seen)
+    for nodes in (chained, bare):
+        patch = Patch("NAGuidance", NAG, family, sampler={"cfg": cfg})
+        comfy.run(nodes(patch, [refine(step=0, iterations=1)]), ["out"]).check()
+    evaluations = len(found) // 2
+    assert evaluations and torch.equal(found[0].probabilities, found[evaluations].probabilities)
+
+
+@pytest.mark.parametrize("batch", [1, 2])
+@pytest.mark.parametrize(
+    ("kind", "family"), [("negative_within", "sd15"), ("twice_the_rows", "sd15"), ("twice_the_rows", "flux_dev")]
+)
+def test_rows_that_another_pack_adds_are_refused(comfy, kind, family, batch):
+    """One picture and two texts would even have run, as one text of twice the length."""
+    patch = Patch("ToyPatch", {"kind": kind}, family, batch=batch)
+    assert comfy.run(chained(patch), ["out"]).ok
+    result = comfy.run(chained(patch, [REFINE]), ["out"])
+    rows = batch + 1 if kind == "negative_within" else 2 * batch
+    assert not result.ok and "AttentionCapture" in result.error and f"{rows} rows" in result.error
+    if kind == "negative_within":
+        edited = [("GSNAttentionTemperature", {"factor": 1.5, "words": "whole text", **FIRST})]
+        result = comfy.run(chained(patch, edited), ["out"])
+        assert not result.ok and "rows of text" in result.error
 
 
 @pytest.mark.parametrize("family", ["flux_dev", "flux2"])

@@ -110,7 +110,7 @@ def plain_pass(comfy, toy, run, step):
     import comfy.samplers as samplers
 
     text, image = sum(s.length for s in run.entries[0][1].streams), None
-    found, before_text = [], []
+    found, before_text, places = [], [], []
 
     def watch(function, q, k, v, heads, mask=None, **kwargs):
         if not kwargs.get("skip_reshape"):
@@ -135,7 +135,13 @@ def plain_pass(comfy, toy, run, step):
             if not joint:
                 before_text[:] = [rows]
             else:
-                itself = before_text[0] if toy.cross is not None else rows[..., row : row + image]
+                itself = rows[..., row : row + image]
+                if toy.cross is not None:
+                    options = kwargs.get("transformer_options") or {}
+                    places.append((options.get("block"), options.get("block_index")))
+                    if places[-1][0] is not None and places[-1:] == places[-2:-1]:
+                        found.pop()  # of a block that asks the text in attn1 as well, attn2 is what is read
+                    itself = before_text.pop() if before_text else torch.full_like(rows, torch.nan)
                 found.append(Seen(rows[..., text_key : text_key + text], itself / itself.sum(-1, keepdim=True)))
         return comfy_attention(q, k, v, heads, mask=mask, **kwargs)
 

@@ -140,6 +140,30 @@ def test_text_as_long_as_the_picture_is_not_taken_for_it(comfy, monkeypatch):
     assert keys == [280] * comfy.toy.TOYS["pixart_sigma"].calls
 
 
+def test_blocks_that_look_at_the_text_twice(comfy, monkeypatch):
+    """SDXS 0.9: at full size the picture never meets itself; the rows are those of the other blocks."""
+    blocks = capture(blocks="input1,input5", resolution="auto")
+
+    def expected(run, chosen, finer, grid):
+        assert [one.image.isnan().any() for one in chosen] == [True, False]
+        found = chosen[1].image.gather(1, cells_of((4, 5))[..., None].expand(-1, -1, 20)).unflatten(2, (4, 5))
+        found = torch.nn.functional.interpolate(found, (13, 19), mode="bilinear")
+        return found / found.sum((-1, -2), keepdim=True)
+
+    def look(attention, grid):
+        y, x = cells_of((4, 5)) // 5, cells_of((4, 5)) % 5
+        return attention.self_rows(-(-y * 13 // 4) * 19 + -(-x * 19 // 5))
+
+    agree(*compared(comfy, monkeypatch, "sd_xs_09", SELF, look, expected, patch=[blocks]))
+
+
+def test_a_choice_of_blocks_in_which_the_picture_never_meets_itself(comfy):
+    loss = {"1l": {"class_type": "GSNLoss", "inputs": {"method": "self_cross", "weight": 1.0}}}
+    nodes = graph("sd_xs_09", [capture(blocks="input1", resolution="auto"), refine(loss=["1l", 0])]) | loss
+    result = comfy.run(nodes, ["out"])
+    assert not result.ok and "how the picture attends to itself" in result.error
+
+
 @pytest.mark.parametrize("form", ["K", "NK", "BNK", "BHNK"])
 @pytest.mark.parametrize("boolean", [True, False])
 def test_masks_of_every_form(comfy, form, boolean):

@@ -115,13 +115,21 @@ def naive(spy, toy, grid, gain, factor):
     return wanted, answer
 
 
-@pytest.mark.parametrize("name", FAMILIES)
-def test_one_edited_call_is_the_full_softmax_of_the_edited_logits(comfy, monkeypatch, name):
-    """The subjects' columns are 3 and 6 of every stream; their places follow from the maps in the trace."""
+@pytest.mark.parametrize(("name", "nag"), [*((name, False) for name in FAMILIES), ("sd15", True), ("flux_dev", True)])
+def test_one_edited_call_is_the_full_softmax_of_the_edited_logits(comfy, monkeypatch, name, nag):
+    """The subjects' columns are 3 and 6 of every stream; their places follow from the maps in the trace.
+
+    nag: with ComfyUI's own normalised attention guidance, which runs the negative prompt's rows though cfg is 1.
+    """
     toy, spy = comfy.toy.TOYS[name], Spy(comfy, monkeypatch, name)
     blocks = {"sd15": "in1", "flux_dev": "double0"}.get(name, "0")  # maps of the grid of the call looked at
     look = ("AttentionCapture", {"blocks": blocks, "resolution": "auto", "columns": "auto", "record_steps": ""})
     nodes = graph(name, [look, temperature(), reweight()])
+    if nag:
+        comfy.extra("nodes_nag")
+        guided = {"model": ["1", 0], "nag_scale": 5.0, "nag_alpha": 0.5, "nag_tau": 1.5}
+        nodes["nag"] = {"class_type": "NAGuidance", "inputs": guided}
+        nodes["p0"]["inputs"]["model"], nodes["out"]["inputs"]["cfg"] = ["nag", 0], 1.0
     trace = comfy.run(nodes, ["out", ("p2", 1)]).check()["p2", 1].trace
     maps = trace.kept[0].maps
     deviations = (maps - maps.mean((2, 3), keepdim=True)) / maps.std((2, 3), correction=0, keepdim=True)
@@ -134,6 +142,7 @@ def test_one_edited_call_is_the_full_softmax_of_the_edited_logits(comfy, monkeyp
             gain[..., column] += owned[:, mine] * math.log(3.0) + owned[:, theirs] * math.log(0.1)
         offset += columns
     assert owned.any(1).any() and owned[:, 0].any() and owned[:, 1].any()
+    assert sorted(spy.seen[-1]["transformer_options"]["cond_or_uncond"]) == [0, 1]
     wanted, answer = naive(spy, toy, maps.shape[2:], gain.flatten(1, 2), 1.5)
     assert float((wanted - answer).abs().max()) <= 1e-5
     unedited, _ = naive(spy, toy, maps.shape[2:], torch.zeros_like(gain).flatten(1, 2), 1.0)

@@ -64,7 +64,9 @@ class Unet:
             replacements = dict(options.get("patches_replace", {}))
             replacements["attn2"] = _EveryBlock(replacements.get("attn2", {}), partial(_text_call, sink, text))
             if images:
-                replacements["attn1"] = _EveryBlock(replacements.get("attn1", {}), partial(_image_call, sink))
+                spared = _without_self_attention(executor.class_obj.diffusion_model)
+                report = partial(_image_call, sink)
+                replacements["attn1"] = _EveryBlock(replacements.get("attn1", {}), report, spared)
             options["patches_replace"] = replacements
             return executor(x, t, c_concat, c_crossattn, control, options, **kwargs)
 
@@ -112,7 +114,24 @@ def _layers_of(block: Any, part: str, number: int, ratio: float) -> list[Layer]:
     ]
 
 
+def _without_self_attention(unet: Any) -> frozenset[tuple]:
+    """Addresses of the blocks whose attn1 asks the text as attn2 does, as SDXS 0.9 has them; the methods read attn2.
+
+    ComfyUI hands a replacement of such an attn1 no values, so there must be none.
+    """
+    return frozenset(
+        address
+        for part, number, _, block in _levels(unet)
+        for module in block
+        if isinstance(module, SpatialTransformer)
+        for index, inner in enumerate(module.transformer_blocks)
+        if inner.disable_self_attn
+        for address in ((part, number), (part, number, index))
+    )
+
+
 def _text_call(sink: Sink, text: int, address: tuple, q: Tensor, k: Tensor, grid: tuple[int, int], scale: float):
+    _refuse_other_rows(address, len(q), len(k))
     if k.shape[2] < text:
         raise GsnError(
             f"AttentionCapture: another node's attn2 patch left {k.shape[2]} of the prompt's {text} text"
@@ -123,6 +142,15 @@ def _text_call(sink: Sink, text: int, address: tuple, q: Tensor, k: Tensor, grid
 
 def _image_call(sink: Sink, address: tuple, q: Tensor, k: Tensor, grid: tuple[int, int], scale: float):
     sink(address, ImageAttention(q, k, slice(0, grid[0] * grid[1]), grid, scale))
+
+
+def _refuse_other_rows(address: tuple, images: int, texts: int) -> None:
+    if images != texts:
+        raise GsnError(
+            f"AttentionCapture: another node on this model gives block {address[0]}{address[1]} {texts} rows of text"
+            f" for {images} of the picture (a negative prompt within the attention, for example), and its own way to"
+            " compute with them does not go together with reading or editing that attention; leave that node out"
+        )
 
 
 class _InEveryBlock(dict):
@@ -139,6 +167,10 @@ class _InEveryBlock(dict):
         return self.inner.get(key) or self.inner.get(key[:2])
 
 
+def _address(extra: dict) -> tuple:
+    return (*extra["block"], extra["block_index"])
+
+
 def _grid(extra: dict) -> tuple[int, int]:
     return (int(extra["activations_shape"][-2]), int(extra["activations_shape"][-1]))
 
@@ -146,15 +178,22 @@ def _grid(extra: dict) -> tuple[int, int]:
 class _EveryBlock(_InEveryBlock):
     """Reports, then does what would have been done."""
 
-    def __init__(self, inner: dict, report: Callable[[tuple, Tensor, Tensor, tuple[int, int], float], None]):
+    def __init__(
+        self, inner: dict, report: Callable[[tuple, Tensor, Tensor, tuple[int, int], float], None],
+        spared: frozenset[tuple] = frozenset(),
+    ):  # fmt: skip
         super().__init__(inner)
         self.report = report
+        self.spared = spared
+
+    def __contains__(self, key: object) -> bool:
+        return key not in self.spared
 
     def __getitem__(self, key: tuple):
         previous = self.previous(key)
 
         def patch(q, k, v, extra):
-            address = (*extra["block"], extra["block_index"])
+            address = _address(extra)
             grid = _grid(extra)
             heads = extra["n_heads"]
             by_heads = (one.unflatten(-1, (heads, -1)).transpose(1, 2) for one in (q, k))
@@ -178,6 +217,7 @@ class _EditedBlocks(_InEveryBlock):
 
         def patch(q, k, v, extra):
             heads, precision = extra["n_heads"], extra.get("attn_precision")
+            _refuse_other_rows(_address(extra), len(q), len(k))
 
             def attend(keys: Tensor, mask: Tensor | None) -> Tensor:
                 return optimized_attention(

@@ -59,6 +59,7 @@ FAMILIES = {
     "sd15_inpaint": TOYS["sd15_inpaint"],
     "sd15_edit": TOYS["sd15_edit"],
     "sd21_v": TOYS["sd21_v"],
+    "sd21_unclip_h": TOYS["sd21_unclip_h"],
     "sdxl": Toy(comfy.supported_models.SDXL, SDXL | SDXL_LAYOUT, 2 * WIDTH, 17),
     "sd3": Toy(comfy.supported_models.SD3, _MMDIT, 4096, 3),
 }
@@ -214,7 +215,7 @@ def build_t2i_adapter(seed=0):
 
 def _clip_target(family):
     target = comfy.supported_models_base.ClipTarget
-    if family == "sd21_v":
+    if family.startswith("sd21_"):
         sd2 = comfy.text_encoders.sd2_clip
         return target(sd2.SD2Tokenizer, sd2.SD2ClipModel)
     if family == "sdxl":

@@ -1,12 +1,16 @@
 """Test nodes that do to a MODEL or a CONDITIONING what other packs do, in the ways they do it."""
 
+from functools import partial
+
+import comfy.clip_vision
 import comfy.gligen
 import comfy.ldm.lumina.controlnet
 import comfy.model_management
 import comfy.model_patcher
 import comfy.ops
 import torch
-from comfy.ldm.modules.attention import SpatialTransformer, optimized_attention
+from comfy.ldm.modules.attention import BasicTransformerBlock, CrossAttention, SpatialTransformer, optimized_attention
+from comfy.patcher_extension import WrappersMP
 from comfy_api.latest import io
 from comfy_extras.nodes_model_patch import QwenImageBlockWiseControlNet
 
@@ -69,6 +73,39 @@ def attention_patches(model):
     scale = torch.full((1,), 1.3)
     model.set_model_attn1_patch(lambda n, context, value, extra_options: (n * scale, context * scale, value))
     model.set_model_attn2_output_patch(lambda n, extra_options: n * scale)
+
+
+def negative_within(model):
+    """As other packs guide by a negative prompt within attn2: its row of text stands behind those of the picture."""
+
+    def guided(module, x, context=None, value=None, mask=None, transformer_options=None):
+        positive, negative = (
+            CrossAttention.forward(module, x, one, transformer_options=transformer_options or {})
+            for one in (context[: len(x)], context[-1:].expand(len(x), -1, -1))
+        )
+        return 1.5 * positive - 0.5 * negative
+
+    def wrapper(executor, x, timesteps=None, context=None, *args, **kwargs):
+        negative = _randn(1, *context.shape[1:], seed=8).to(context)
+        return executor(x, timesteps, torch.cat([context, negative]), *args, **kwargs)
+
+    for name, module in model.model.diffusion_model.named_modules():
+        if isinstance(module, BasicTransformerBlock):
+            model.add_object_patch(f"diffusion_model.{name}.attn2.forward", partial(guided, module.attn2))
+    model.add_wrapper_with_key(WrappersMP.DIFFUSION_MODEL, "negative_within", wrapper)
+
+
+def twice_the_rows(model):
+    """A second copy of every row in the network, of which the pack drops what comes out."""
+
+    def wrapper(executor, x, *args, **kwargs):
+        def doubled(value):
+            return torch.cat([value, value]) if torch.is_tensor(value) and len(value) == len(x) else value
+
+        kwargs = {name: doubled(value) for name, value in kwargs.items()}
+        return executor(doubled(x), *map(doubled, args), **kwargs)[: len(x)]
+
+    model.add_wrapper_with_key(WrappersMP.DIFFUSION_MODEL, "twice_the_rows", wrapper)
 
 
 def style_tokens(model):
@@ -134,8 +171,11 @@ def compiled(model):
 
 PATCHES = {
     f.__name__: f
-    for f in (ip_adapter, extra_tokens, shorter_text, style_tokens, attention_patches, momentum, override, compiled)
-}
+    for f in (
+        ip_adapter, extra_tokens, shorter_text, negative_within, twice_the_rows, style_tokens, attention_patches,
+        momentum, override, compiled,
+    )
+}  # fmt: skip
 
 
 class ToyPatch(io.ComfyNode):
@@ -163,6 +203,25 @@ class ToyT2IAdapter(io.ComfyNode):
     @classmethod
     def execute(cls):
         return io.NodeOutput(build_t2i_adapter())
+
+
+class ToyPictureRead(io.ComfyNode):
+    """What CLIPVisionEncode makes of a picture, as wide as the larger unCLIP model takes it."""
+
+    @classmethod
+    def define_schema(cls):
+        return io.Schema(
+            node_id="ToyPictureRead",
+            category="testing",
+            inputs=[io.Int.Input("seed")],
+            outputs=[io.ClipVisionOutput.Output()],
+        )
+
+    @classmethod
+    def execute(cls, seed):
+        output = comfy.clip_vision.Output()
+        output.image_embeds = _randn(1, 1024, seed=seed)
+        return io.NodeOutput(output)
 
 
 class ToyGligen(io.ComfyNode):
@@ -222,4 +281,4 @@ class ToyModelPatch(io.ComfyNode):
         return io.NodeOutput(comfy.model_patcher.CoreModelPatcher(fill(made, 6), device, torch.device("cpu")), vae)
 
 
-NODES = [ToyPatch, ToyT2IAdapter, ToyGligen, ToyModelPatch]
+NODES = [ToyPatch, ToyT2IAdapter, ToyPictureRead, ToyGligen, ToyModelPatch]

@@ -74,8 +74,16 @@ def pooled(generator, columns):
     return {"pooled_output": torch.randn(1, 32, generator=generator), **guided(generator, columns)}
 
 
+def filled(generator, columns):
+    """The picture to be filled in, in its right half."""
+    mask = (torch.arange(152) > 76).float().expand(1, 1, 104, 152)
+    latent = torch.randn(1, 16, 13, 19, generator=generator)
+    return {"concat_mask": mask, "concat_latent_image": latent, **pooled(generator, columns)}
+
+
 TOYS = {
     "flux_dev": Toy(known.Flux, FLUX, 32, 4, extras=pooled),
+    "flux_fill": Toy(known.FluxInpaint, FLUX | {"in_channels": 96}, 32, 4, extras=filled),
     "longcat": Toy(
         known.LongCatImage, FLUX | {"guidance_embed": False, "vec_in_dim": None, "txt_ids_dims": [1, 2]}, 32, 4
     ),

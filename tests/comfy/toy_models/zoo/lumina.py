@@ -45,6 +45,6 @@ def padded(text):
 
 TOYS = {
     "lumina2": Toy(known.Lumina2, _LUMINA, 32, 2, (("gemma2", 20),)),
-    "z_image": Toy(known.Lumina2, _Z_IMAGE, 32, 2, (("qwen3", 20),), text_at=padded),
+    "z_image": Toy(known.ZImage, _Z_IMAGE, 32, 2, (("qwen3", 20),), text_at=padded),
     "z_image_pixel": Toy(known.ZImagePixelSpace, _Z_PIXEL, 32, 2, (("qwen3", 20),), text_at=padded, patch=16),
 }

@@ -4,6 +4,7 @@ Block for block the layouts that comfy/model_detection.py knows, at a tenth of t
 sizes and the up path's skip shapes are the real ones.
 """
 
+import comfy.clip_vision
 import comfy.supported_models as known
 import torch
 
@@ -58,8 +59,14 @@ _KOALA_1B_LAYOUT = _KOALA_LAYOUT | {
     "transformer_depth_middle": 6,
 }
 _XS_LAYOUT = _KOALA_LAYOUT | {"transformer_depth": [0, 1, 1], "transformer_depth_output": [0, 0, 1, 1, 1, 1]}
+_XS_09_LAYOUT = _XS_LAYOUT | {
+    "transformer_depth": [1, 1, 1],
+    "transformer_depth_output": [1, 1, 1, 1, 1, 1],
+    "disable_self_attentions": [True, False, False],
+}
 SD1 = UNET | {"context_dim": WIDTH, "use_linear_in_transformer": False, "num_heads": 2, "num_head_channels": -1}
 SD2 = UNET | {"context_dim": WIDTH, "use_linear_in_transformer": True, "num_heads": -1, "num_head_channels": 16}
+_UNCLIP = SD2 | SD1_LAYOUT | {"num_classes": "sequential"}
 SDXL = SD2 | {"context_dim": 2 * WIDTH, "num_classes": "sequential", "adm_in_channels": ADM}
 # What the classes look for in a checkpoint to tell what it predicts.
 SD2_PREDICTS_V = {"output_blocks.11.1.transformer_blocks.0.norm1.bias": torch.tensor([-1.0, 1.0])}
@@ -85,8 +92,22 @@ def picture_and_mask(generator, columns):
     return {"concat_mask": mask, **picture(generator, columns)}
 
 
+def pictures(width, *noise):
+    """Pictures that a CLIP vision model has read, one for each share of noise: what unCLIPConditioning appends."""
+
+    def extras(generator, columns):
+        read = []
+        for share in noise:
+            output = comfy.clip_vision.Output()
+            output.image_embeds = torch.randn(1, width, generator=generator)
+            read.append({"clip_vision_output": output, "strength": 0.7, "noise_augmentation": share})
+        return {"unclip_conditioning": read}
+
+    return extras
+
+
 def _toy(base, config, calls, extras=pooled, state=None):
-    deep = config["adm_in_channels"] is not None
+    deep = config["context_dim"] > WIDTH  # SDXL and what was made of it
     return Toy(
         base, config, config["context_dim"], calls, (("clip", 77),), extras, patch=4, cross=int, state=state or {},
         residual=0.3 if deep else 1.0,
@@ -101,6 +122,13 @@ TOYS = {
     "sd2": _toy(known.SD20, SD2 | SD1_LAYOUT, 16),
     "sd21_v": _toy(known.SD20, SD2 | SD1_LAYOUT, 16, state=SD2_PREDICTS_V),
     "sd2_inpaint": _toy(known.SD20, SD2 | SD1_LAYOUT | _INPAINT, 16, picture_and_mask),
+    "sd21_unclip_l": _toy(
+        known.SD21UnclipL, _UNCLIP | {"adm_in_channels": 1536}, 16, pictures(768, 0.3), SD2_PREDICTS_V
+    ),
+    "sd21_unclip_h": _toy(
+        known.SD21UnclipH, _UNCLIP | {"adm_in_channels": 2048}, 16, pictures(1024, 0.0, 0.2), SD2_PREDICTS_V
+    ),
+    "sd_xs_09": _toy(known.SD20, SD2 | _XS_09_LAYOUT, 9),
     "sdxl": _toy(known.SDXL, SDXL | _SDXL_LAYOUT, 70),
     "sdxl_zero_snr_v": _toy(known.SDXL, SDXL | _SDXL_LAYOUT, 70, state=_ZERO_SNR_V),
     "sdxl_inpaint": _toy(known.SDXL, SDXL | _SDXL_LAYOUT | _INPAINT, 70, picture_and_mask),
