@@ -15,6 +15,7 @@ from .init_noise import InitNoise
 from .observe import Observe
 from .refine import Refine
 from .reweight import Reweight
+from .settle import RefineSettled
 from .temperature import Temperature
 
 
@@ -55,7 +56,7 @@ class Intervention(Protocol):
         ...
 
 
-_PRESET = (Distribution, InitNoise, Refine, Guide, Temperature, Reweight)
+_PRESET = (Distribution, InitNoise, Refine, RefineSettled, Guide, Temperature, Reweight)
 INTERVENTIONS: dict[str, type] = {one.name: one for one in _PRESET}  # those that a preset may hold
 
 __all__ = [
@@ -71,6 +72,7 @@ __all__ = [
     "NoiseLevel",
     "Observe",
     "Refine",
+    "RefineSettled",
     "Reweight",
     "Temperature",
 ]
