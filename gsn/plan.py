@@ -14,7 +14,6 @@ from .interventions import (
     Intervention,
     Observe,
     Refine,
-    RefineSettled,
     Reweight,
     Temperature,
 )
@@ -24,7 +23,7 @@ from .trace import TraceHandle
 
 # At one step: look at what came, choose where to begin, refine it, then guide (the methods' own order). Reweighting
 # reads what they made of it, and adds to logits that a temperature has scaled.
-_ORDER = (Observe, BlockProbe, Distribution, InitNoise, Refine, RefineSettled, Guide, Temperature, Reweight)
+_ORDER = (Observe, BlockProbe, Distribution, InitNoise, Refine, Guide, Temperature, Reweight)
 
 
 class GsnError(ValueError):
@@ -66,11 +65,6 @@ class Action:
             raise ValueError(
                 f"the initial noise is that of the first step, but it was to be optimised at step {max(indices)}, where"
                 " part of it is gone; use step 0, or SingleStepIterRef for a later one"
-            )
-        if isinstance(self.intervention, RefineSettled) and self.last is None:
-            raise ValueError(
-                f"'{self.intervention.name}' finds its step among several, but was given one; give it a first and a"
-                " last step ('from' and 'to' in a preset), or use 'refine' at that step"
             )
 
     @property

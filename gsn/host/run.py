@@ -217,7 +217,6 @@ class _Run:
     entries: list[tuple[dict, Subjects]]
     histories: list[History]  # of each entry
     trace: Trace
-    memories: dict[int, dict[str, Any]] = field(default_factory=dict)  # of each action, by its id
     claims: list[tuple[Any, Tensor]] = field(default_factory=list)  # an entry's forward, its subjects' cells
 
     def note(self, text: str) -> None:
@@ -304,8 +303,6 @@ class _Run:
                 release=release,
                 claim=lambda forward, owners: self.claims.append((forward, owners)),
                 one_by_one=way.one_by_one,
-                memory=self.memories.setdefault(id(action), {}),
-                is_last=info.index == max(i for i, acting in self.actions.items() if action in acting),
                 level=noise_level(step),
                 denoised=None if denoised is None else denoised.detach().clone().float(),
                 initial_noise=self._initial_noise(step.x.device),

@@ -15,7 +15,6 @@ from .init_noise import InitNoise
 from .observe import Observe
 from .refine import Refine
 from .reweight import Reweight
-from .settle import RefineSettled
 from .temperature import Temperature
 
 
@@ -56,7 +55,7 @@ class Intervention(Protocol):
         ...
 
 
-_PRESET = (Distribution, InitNoise, Refine, RefineSettled, Guide, Temperature, Reweight)
+_PRESET = (Distribution, InitNoise, Refine, Guide, Temperature, Reweight)
 INTERVENTIONS: dict[str, type] = {one.name: one for one in _PRESET}  # those that a preset may hold
 
 __all__ = [
@@ -72,7 +71,6 @@ __all__ = [
     "NoiseLevel",
     "Observe",
     "Refine",
-    "RefineSettled",
     "Reweight",
     "Temperature",
 ]

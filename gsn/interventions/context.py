@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Protocol
 
 import torch
 import torch.nn.functional as F
@@ -117,7 +117,6 @@ class Context:
     because it goes on where another one ended.
     generator: the action's own, for fresh noise; it draws on the CPU and does not disturb the sampler's.
     one_by_one: images are evaluated one at a time.
-    memory: what the action keeps for itself from step to step of one run. is_last: this is the last of its steps.
     claim(forward, owners): from now on these cells belong to the subjects of this entry, [B, S, h, w] bool.
     out_of_memory(error), release(): the host's test for, and remedy of, exhausted memory. After the first
     such error images are evaluated one at a time; a second one is raised.
@@ -140,8 +139,6 @@ class Context:
     release: Callable[[], None] = lambda: None
     keep_maps: bool = True
     one_by_one: bool = False
-    memory: dict[str, Any] = field(default_factory=dict)
-    is_last: bool = True
     spared: bool = False  # memory ran out before, and was released
     began: float = field(default_factory=time.perf_counter)
 
