@@ -172,9 +172,10 @@ def build_quantised(name, kind="fp8_scaled", seed=0):
     with torch.inference_mode():
         model = _empty(toy, torch.float32, torch.float32, quantised=True)
         for key, module in model.diffusion_model.named_modules():
-            if type(module).__name__ != "Linear" or not key.split(".")[-1].startswith(("qkv", "linear", "fc")):
+            in_block = type(module).__name__ == "Linear" and any(part.isdigit() for part in key.split("."))
+            weight = state.get(f"{key}.weight")
+            if not in_block or min(weight.shape) < 32 or any(size % 16 for size in weight.shape):
                 continue
-            weight = state[f"{key}.weight"]
             scale = weight.abs().max() / largest
             scaled = weight / scale
             small = (scaled.round() if storage == torch.int8 else scaled).to(storage)
