@@ -45,6 +45,11 @@ def token_ids() -> list[int]:
     return list(dict.fromkeys(token for text in texts for token in net.tokens(text)))
 
 
+def stratified(count: int) -> torch.Tensor:
+    """[count] ascending numbers in 0..1, one from each of so many equal parts."""
+    return (torch.arange(count) + torch.rand(count)) / count
+
+
 def train(recipe: Recipe, name: str, work: Path, seed: int = 0) -> None:
     """Writes ``NAME.pt`` (the averaged weights) into ``work``, and ``NAME.jsonl`` with the losses."""
     model = recipe.build(seed)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import net
 import torch
-from fit import Recipe, token_ids
+from fit import Recipe, stratified, token_ids
 
 
 def build(seed: int) -> net.MMDiT:
@@ -29,9 +29,8 @@ def build(seed: int) -> net.MMDiT:
 
 def shares(count: int) -> torch.Tensor:
     """[count] shares of noise in 0..1, both halves stratified."""
-    u = (torch.arange(count // 2) + torch.rand(count // 2)) / (count // 2)
-    even = (torch.arange(count - count // 2) + torch.rand(count - count // 2)) / (count - count // 2)
-    return torch.cat([torch.special.ndtri(u.clamp(1e-4, 1 - 1e-4)).sigmoid(), even])
+    u = stratified(count // 2)
+    return torch.cat([torch.special.ndtri(u.clamp(1e-4, 1 - 1e-4)).sigmoid(), stratified(count - count // 2)])
 
 
 def noised(z: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import net
 import torch
-from fit import Recipe, token_ids
+from fit import Recipe, stratified, token_ids
 
 
 def build(seed: int) -> net.UNet:
@@ -17,8 +17,7 @@ def build(seed: int) -> net.UNet:
 
 
 def timesteps(count: int) -> torch.Tensor:
-    u = (torch.arange(count) + torch.rand(count)) / count
-    t = u * 1000
+    t = stratified(count) * 1000
     early = max(1, count // 8)
     t[torch.randperm(count)[:early]] = torch.rand(early) * 200
     return t.long().clamp(0, 999)

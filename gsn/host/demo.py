@@ -3,8 +3,7 @@
 The file has the usual checkpoint layout (``model.diffusion_model.*``, ``cond_stage_model.*``, ``first_stage_model.*``)
 with two differences, both stated in its metadata: the networks' sizes, which ComfyUI's detection does not know, and a
 token table that holds only the rows of the model's vocabulary. The MM-DiT is SD3's network on the UNet's text encoder
-and latents. Everything built here is of ComfyUI's own classes, so
-stock nodes work on it.
+and latents. Everything built here is of ComfyUI's own classes, so stock nodes work on it.
 """
 
 from __future__ import annotations
