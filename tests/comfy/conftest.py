@@ -204,6 +204,8 @@ class Comfy:
             self.extra(name)
         self._pack = self._load(ROOT)
         self.toy = self._load(TOYS)
+        gc.collect()
+        gc.freeze()  # what is loaded by now stays: looking through it takes 0.3 s after every prompt
 
     def _load(self, path, parent="custom_nodes"):
         lines = []

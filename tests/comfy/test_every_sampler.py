@@ -72,8 +72,9 @@ def test_the_list_of_samplers_is_complete(comfy):
 @pytest.mark.parametrize("masked", [False, True], ids=["whole", "masked"])
 @pytest.mark.parametrize("name", SAMPLERS)
 def test_off_and_an_edit_that_changes_nothing_are_exact(comfy, name, masked, batch):
+    session = comfy.session()
     plain, off, same, moved = (
-        samples(comfy.run(prompt(patch, name, masked, batch), ["out"]))
+        samples(session.run(prompt(patch, name, masked, batch), ["out"]))
         for patch in ([], OFF, [refine(iterations=1, lr=0.0)], [refine(iterations=1, lr=0.5)])
     )
     assert torch.equal(off, plain)

@@ -20,7 +20,7 @@ def demo(patch=None, batch=2, steps=8, **sampler):
     settings = {"sampler_name": "ddim", "scheduler": "ddim_uniform"} | sampler
     nodes = graph(patch, text="a photo of a cat and a carrot", seed=3, steps=steps, **settings)
     nodes["1"] = {"class_type": "GSNDemoModel", "inputs": {"which": "unet"}}
-    nodes["4"]["inputs"].update(width=128, height=128, batch_size=batch)
+    nodes["4"]["inputs"].update(width=64, height=64, batch_size=batch)
     return nodes
 
 
@@ -259,7 +259,7 @@ def test_the_best_one_alone(comfy):
     result = comfy.run(searching(), ["out", "search"]).check()
     latent = result["search"]
     (index,) = latent["batch_index"]
-    empty = torch.zeros(5, 4, 16, 16)
+    empty = torch.zeros(5, 4, 8, 8)
     noise = prepare_noise(latent["samples"], 3, latent["batch_index"])
     assert torch.equal(noise[0], prepare_noise(empty, 3)[index])
     big = samples(comfy.run(demo(batch=5), ["out"]))

@@ -56,7 +56,8 @@ def test_fp8_weights(comfy, monkeypatch, name):
 
 @pytest.mark.parametrize("name", NAMES)
 def test_fifty_iterations_in_fp16_stay_finite(comfy, name):
-    result = comfy.run(graph(name, [refine(iterations=50)], compute="fp16", dtype="fp16"), ["out", ("p0", 1)]).check()
+    nodes = graph(name, [refine(iterations=50)], batch=1, compute="fp16", dtype="fp16")
+    result = comfy.run(nodes, ["out", ("p0", 1)]).check()
     losses = torch.tensor([record.loss for record in result["p0", 1].trace.records])
     assert torch.isfinite(losses).all() and losses[-1].mean() < losses[0].mean()
     assert torch.isfinite(result["out"]["samples"]).all()

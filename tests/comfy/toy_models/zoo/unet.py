@@ -43,6 +43,12 @@ _SDXL_LAYOUT = VEGA_LAYOUT | {
     "transformer_depth_output": [0, 0, 0, 2, 2, 2, 10, 10, 10],
     "transformer_depth_middle": 10,
 }
+# SDXL's blocks, in each fewer of the layers: for what differs from SDXL in anything but its depth.
+_SHALLOW_LAYOUT = _SDXL_LAYOUT | {
+    "transformer_depth": [0, 0, 2, 2, 3, 3],
+    "transformer_depth_output": [0, 0, 0, 2, 2, 2, 3, 3, 3],
+    "transformer_depth_middle": 3,
+}
 _SSD_LAYOUT = VEGA_LAYOUT | {
     "transformer_depth": [0, 0, 2, 2, 4, 4],
     "transformer_depth_output": [0, 0, 0, 1, 1, 2, 10, 4, 4],
@@ -130,11 +136,11 @@ TOYS = {
     ),
     "sd_xs_09": _toy(known.SD20, SD2 | _XS_09_LAYOUT, 9),
     "sdxl": _toy(known.SDXL, SDXL | _SDXL_LAYOUT, 70),
-    "sdxl_zero_snr_v": _toy(known.SDXL, SDXL | _SDXL_LAYOUT, 70, state=_ZERO_SNR_V),
-    "sdxl_inpaint": _toy(known.SDXL, SDXL | _SDXL_LAYOUT | _INPAINT, 70, picture_and_mask),
-    "sdxl_edit": _toy(known.SDXL_instructpix2pix, SDXL | _SDXL_LAYOUT | _EDIT, 70, picture),
-    "cosxl": _toy(known.SDXL, SDXL | _SDXL_LAYOUT, 70, state=_COSXL),
-    "playground": _toy(known.SDXL, SDXL | _SDXL_LAYOUT, 70, state=_PLAYGROUND),
+    "sdxl_zero_snr_v": _toy(known.SDXL, SDXL | _SHALLOW_LAYOUT, 28, state=_ZERO_SNR_V),
+    "sdxl_inpaint": _toy(known.SDXL, SDXL | _SHALLOW_LAYOUT | _INPAINT, 28, picture_and_mask),
+    "sdxl_edit": _toy(known.SDXL_instructpix2pix, SDXL | _SHALLOW_LAYOUT | _EDIT, 28, picture),
+    "cosxl": _toy(known.SDXL, SDXL | _SHALLOW_LAYOUT, 28, state=_COSXL),
+    "playground": _toy(known.SDXL, SDXL | _SHALLOW_LAYOUT, 28, state=_PLAYGROUND),
     "ssd_1b": _toy(known.SSD1B, SDXL | _SSD_LAYOUT, 34),
     "segmind_vega": _toy(known.Segmind_Vega, SDXL | VEGA_LAYOUT, 15),
     "koala_700m": _toy(known.KOALA_700M, SDXL | _KOALA_LAYOUT, 21),

@@ -1,0 +1,56 @@
+"""evaluation/RESULTS.md says what the kept rows and reports say."""
+
+import json
+
+import pytest
+
+from evaluation import results
+
+
+def test_results_and_figures_are_as_they_would_be_written_now():
+    text = results.RESULTS.read_text(encoding="utf-8")
+    assert text == results.written(text), "run `.venv/bin/python -m evaluation.results`"
+    for path, drawn in results.figures().items():
+        assert path.read_text(encoding="utf-8") == drawn, "run `.venv/bin/python -m evaluation.results`"
+
+
+def test_every_part_stands_in_the_text():
+    named = {match[2] for match in results._MARKED.finditer(results.RESULTS.read_text(encoding="utf-8"))}
+    assert named == set(results.PARTS)
+
+
+def report(validation, test, chosen):
+    """successes of 4 (validation), and per step the pictures of two test prompts of two seeds that succeed."""
+    cells = {f"step {s}, lr 0.06, CFG 3.0, words": {"n": 4, "success": k / 4} for s, k in validation.items()}
+    cells |= {"plain, CFG 3.0": {"n": 4, "success": 0.5}, "step 8, lr 0.01, CFG 3.0, words": {"n": 4, "success": 1.0}}
+    curve = [{"step": s, "found": [[True, one] for one in found]} for s, found in test.items()]
+    return {
+        "chosen": {"cfg": 3.0, "lr": 0.06, "slice": "words", "step": chosen},
+        "validation": {"cells": cells},
+        "test": {"plain": {"n": 4}, "seeds": [0, 1], "curve": curve},
+    }
+
+
+@pytest.fixture
+def one_model(tmp_path, monkeypatch):
+    def put(*args):
+        path = tmp_path / "validation.json"
+        path.write_text(json.dumps(report(*args)))
+        monkeypatch.setattr(results, "VALIDATION", {"toy": path})
+
+    return put
+
+
+def test_candidates_of_the_choice_differ_in_the_step_alone(one_model):
+    assert results.validated(report({8: 2, 4: 1}, {}, 8)) == [(4, 1, 4), (8, 2, 4)]
+
+
+def test_regret_is_what_the_best_test_step_has_more(one_model):
+    one_model({4: 1, 8: 3}, {4: [True, True, True, False], 8: [True, False, False, False]}, 8)
+    row = results.regret("")[-1]
+    assert "| 25.0 % [" in row and "| 4: 75.0 % [" in row and "50.0 points [50.0, 50.0], p 0.5 |" in row
+
+
+def test_there_is_none_where_the_choice_is_the_best(one_model):
+    one_model({4: 1, 8: 3}, {4: [True, False] * 2, 8: [True, True] * 2}, 8)
+    assert "0.0 points [0.0, 0.0], p 1 |" in results.regret("")[-1]
