@@ -10,7 +10,8 @@ forward to the attention maps at 16 x 16, a loss of two subjects, one gradient o
 - autograd: ComfyUI's UNet to its end by plain autograd, with PyTorch's attention;
 - comfyui: the same, with the attention that ComfyUI itself takes on this device;
 - pipeline: an iteration of diffusers' StableDiffusionAttendAndExcitePipeline by its own methods: its attention
-  processors, its loss, its gradient; for SDXL, which it does not know, the same methods on diffusers' SDXL UNet.
+  processors, its loss, its gradient; for SDXL, which it does not know, the same methods on diffusers' SDXL UNet;
+- step: no iteration but one ordinary step of ComfyUI's euler, both conditionings in one batch, to count in.
 
 Every variant runs in a process of its own. Memory is what the process holds at its highest during the iterations,
 less what it held before the first.
@@ -31,8 +32,8 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 VARIANTS = {
-    "sd15": ("ours", "low", "limit", "autograd", "comfyui", "pipeline"),
-    "sdxl": ("ours", "low", "all", "pipeline"),
+    "sd15": ("ours", "low", "limit", "autograd", "comfyui", "pipeline", "step"),
+    "sdxl": ("ours", "low", "all", "pipeline", "step"),
 }
 SUBJECT_COLUMNS = (5, 8)
 SIGMA = 5.633
@@ -122,11 +123,48 @@ def text_and_latent(shape: str):
     return text, torch.randn(1, 4, 64, 64, generator=torch.Generator().manual_seed(2))
 
 
+def loaded(shape: str):
+    """The network as a loader returns it."""
+    import comfy.model_patcher
+    import torch
+
+    return comfy.model_patcher.CoreModelPatcher(network(shape), torch.device("cpu"), torch.device("cpu"))
+
+
+def conditioning(shape: str, text, more: dict) -> list:
+    import torch
+
+    return [[text, more | ({"pooled_output": torch.zeros(1, 1280)} if shape == "sdxl" else {})]]
+
+
+def sample(patcher, latent, sigmas: list[float], both: list, cfg: float, callback=None) -> None:
+    import comfy.samplers
+    import torch
+
+    sampler = comfy.samplers.KSampler(patcher, 1, patcher.load_device, "euler", "normal", 1.0, patcher.model_options)
+    sampler.sample(latent, *both, cfg, sigmas=torch.tensor(sigmas), latent_image=torch.zeros_like(latent),
+                   callback=callback, disable_pbar=True)  # fmt: skip
+
+
+def sampling_steps(shape: str, iterations: int) -> tuple[list[float], list[int]]:
+    """Seconds of each ordinary step between two others, and memory."""
+    load_comfyui()
+    import torch
+
+    at: list[float] = []
+    with torch.inference_mode():
+        patcher = loaded(shape)
+        text, latent = text_and_latent(shape)
+        both = [conditioning(shape, one, {}) for one in (text, text.flip(1))]
+        sigmas = torch.linspace(SIGMA, 0.0, iterations + 2).tolist()
+        with highest_memory() as memory:
+            sample(patcher, latent, sigmas, both, 7.5, lambda *_: at.append(time.perf_counter()))
+    return [b - a for a, b in zip(at[:-1], at[1:], strict=True)], memory
+
+
 def our_iterations(shape: str, iterations: int, memory: str, blocks: str = "auto") -> tuple[list[float], list[int]]:
     """Seconds of each iteration, and memory, of a refinement inside ComfyUI's sampler."""
     load_comfyui()
-    import comfy.model_patcher
-    import comfy.samplers
     import torch
 
     from gsn.blocks import parse_blocks
@@ -149,21 +187,13 @@ def our_iterations(shape: str, iterations: int, memory: str, blocks: str = "auto
 
     Refine.apply = measured
     with torch.inference_mode():
-        model = network(shape)
-        patcher = comfy.model_patcher.CoreModelPatcher(model, torch.device("cpu"), torch.device("cpu"))
+        patcher = loaded(shape)
         handle = TraceHandle()
         capture = CaptureSpec(parse_blocks(blocks), None if blocks == "auto" else 1 / 4, memory=memory)
         action = Action("bench", Refine(iterations=iterations + 1), Step(0, "index"))
-        plan = Plan(capture, (action,), (handle,))
-        patched = with_plan(patcher, plan)
+        patched = with_plan(patcher, Plan(capture, (action,), (handle,)))
         text, latent = text_and_latent(shape)
-        pooled = {"pooled_output": torch.zeros(1, 1280)} if shape == "sdxl" else {}
-        positive = [[text, {SUBJECTS_KEY: subjects(), **pooled}]]
-        sampler = comfy.samplers.KSampler(patched, 1, patched.load_device, "euler", "normal", 1.0,
-                                          patched.model_options)
-        sigmas = torch.tensor([SIGMA, 0.0])
-        sampler.sample(latent, positive, positive, 1.0, sigmas=sigmas, latent_image=torch.zeros_like(latent),
-                       disable_pbar=True)
+        sample(patched, latent, [SIGMA, 0.0], [conditioning(shape, text, {SUBJECTS_KEY: subjects()})] * 2, cfg=1.0)
         at = [record.seconds for record in handle.trace.records]
     # The first iteration warms up; the last record is the evaluation without a gradient after the last update.
     return [b - a for a, b in zip(at[:-2], at[1:-1], strict=True)], held
@@ -283,6 +313,7 @@ def run_variant(shape: str, name: str, iterations: int) -> dict:
         "autograd": partial(comfyui_iterations, pytorch_attention=True, leave=False),
         "comfyui": partial(comfyui_iterations, pytorch_attention=False, leave=False),
         "pipeline": pipeline_iterations,
+        "step": sampling_steps,
     }[name]
     seconds, (before, highest) = in_worker(run, shape, iterations)
     return {"seconds": seconds, "memory": highest - before}

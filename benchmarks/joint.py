@@ -7,6 +7,7 @@ of which 18 are words, maps of all blocks, the paper's loss of two subjects, one
 - low: the same with all blocks but the last computed again in backward;
 - naive: ordinary frozen weights and plain autograd; every block forms its whole matrix of probabilities, as the
   authors' code does;
+- step: no iteration but one ordinary pass of both conditionings in one batch, as ComfyUI runs it, to count in;
 - capture, capture_naive: the maps of one block's queries and keys alone, 4096 image and 154 text tokens, 24 heads of
   64, and the gradient of both.
 """
@@ -21,7 +22,7 @@ from functools import partial
 
 from early_exit import highest_memory, in_worker, load_comfyui, small_weights
 
-VARIANTS = {"sd3": ("ours", "low", "naive"), "capture": ("capture", "capture_naive")}
+VARIANTS = {"sd3": ("ours", "low", "naive", "step"), "capture": ("capture", "capture_naive")}
 SIGMA = 0.974
 
 
@@ -129,6 +130,21 @@ def naive(count):
     return iterations(maps, z, count)
 
 
+def step(count):
+    load_comfyui()
+    import torch
+
+    seconds = []
+    with torch.inference_mode(), highest_memory() as memory:
+        network = model()
+        z, text, pooled = (torch.cat([one, one.flip(-1)]) for one in inputs())
+        for _ in range(count + 1):
+            began = time.perf_counter()
+            network.apply_model(z, torch.tensor([SIGMA] * 2), c_crossattn=text, y=pooled, transformer_options={})
+            seconds.append(time.perf_counter() - began)
+    return seconds[1:], memory
+
+
 def capture(count, naively=False):
     """Maps of the words' columns from one block's queries and keys; seconds and memory of both passes."""
     load_comfyui()
@@ -159,7 +175,7 @@ if __name__ == "__main__":
     parser.add_argument("variant", choices=[name for names in VARIANTS.values() for name in names])
     parser.add_argument("iterations", type=int)
     options = parser.parse_args()
-    functions = {"ours": ours, "low": partial(ours, recompute=True), "naive": naive,
+    functions = {"ours": ours, "low": partial(ours, recompute=True), "naive": naive, "step": step,
                  "capture": capture, "capture_naive": partial(capture, naively=True)}  # fmt: skip
     seconds, (before, highest) = in_worker(functions[options.variant], options.iterations)
     print(json.dumps({"seconds": seconds, "memory": highest - before}))

@@ -58,21 +58,24 @@ CASES = {
         (
             Floor("ours", "pipeline", PIPELINE), Floor("low", "pipeline", {"seconds": None, "extra_mb": 0.12}),
             Floor("ours", "limit", {"seconds": 1.15}), Floor("ours", "comfyui", WITHOUT_EXIT),
-            Floor("ours", "autograd", WITHOUT_EXIT),
+            Floor("ours", "autograd", WITHOUT_EXIT), Floor("ours", "step", {"seconds": None}),
+            Floor("low", "step", {"seconds": None}),
         ),
     ),
     "sdxl": Case(
         "one iteration, SDXL shape, 512 x 512, fp32", "early_exit.py", ("sdxl",), early_exit.VARIANTS["sdxl"],
         (
             Floor("ours", "pipeline", PIPELINE), Floor("low", "pipeline", {"seconds": None, "extra_mb": 0.12}),
-            Floor("all", "pipeline", {"seconds": None, "extra_mb": None}),
+            Floor("all", "pipeline", {"seconds": None, "extra_mb": None}), Floor("ours", "step", {"seconds": None}),
+            Floor("low", "step", {"seconds": None}),
         ),
     ),
     "sd3": Case(
         "one iteration, SD 3 medium's blocks, four of them, 1024 x 1024, fp32", "joint.py", (), joint.VARIANTS["sd3"],
         (
             Floor("ours", "naive", {"seconds": 0.60, "extra_mb": None}),
-            Floor("low", "naive", {"seconds": 0.60, "extra_mb": 0.06}),
+            Floor("low", "naive", {"seconds": 0.60, "extra_mb": 0.06}), Floor("ours", "step", {"seconds": None}),
+            Floor("low", "step", {"seconds": None}),
         ),
     ),
     "capture": Case(

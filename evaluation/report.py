@@ -136,7 +136,7 @@ def curves(found: Sequence[Cell]) -> list[tuple[str, list[str], list[Line], Cell
 def markdown(study: Study, found: Sequence[Cell], rows: Sequence[dict]) -> str:
     out = ["# Study", "", *(f"* {one}" for one in facts(study, rows, 0)), ""]
     for key, cells in groups(found).items():
-        out += [f"## {title_of(key)}", "", *_table(*table_of(cells)), ""]
+        out += [f"## {title_of(key)}", "", *markdown_table(*table_of(cells)), ""]
     if found:
         out += [legend(found), ""]
     for title, _, lines, plain in curves(found):
@@ -145,15 +145,15 @@ def markdown(study: Study, found: Sequence[Cell], rows: Sequence[dict]) -> str:
                 for line in lines for p in line.points]  # fmt: skip
         if plain is not None:
             body.insert(0, ["", PLAIN, f"{100 * plain.rate:.1f} %", f"{100 * plain.low:.1f} to {100 * plain.high:.1f}"])
-        out += [*_table(["step", "method", "success", "95 % of images"], body), ""]
+        out += [*markdown_table(["step", "method", "success", "95 % of images"], body), ""]
     paper = json.loads(PAPER.read_text(encoding="utf-8"))
     out += ["## The paper's own numbers", "", paper["source"], paper["setting"], f"**{paper['note']}**", ""]
     for table in paper["tables"]:
-        out += [f"### {table['title']}", "", *_table(table["columns"], table["rows"]), ""]
+        out += [f"### {table['title']}", "", *markdown_table(table["columns"], table["rows"]), ""]
     return "\n".join(out)
 
 
-def _table(head: Sequence, body) -> list[str]:
+def markdown_table(head: Sequence, body) -> list[str]:
     lines = ["| " + " | ".join(map(str, head)) + " |", "| --- " * len(head) + "|"]
     return lines + ["| " + " | ".join(map(str, row)) + " |" for row in body]
 

@@ -59,7 +59,7 @@ def values(work: Path, report: dict, model: DemoModel) -> dict[str, str]:
         "curve": curve_table(report, model), "validation": validation_table(report), "pairs": pair_table(report),
         "detector": detector_table(report), "verdict": verdict(report), "pictures": prefix(model),
         "typical": typical_prompt(report), "parameters": f"{network / 1e6:.2f}",
-        "step": str(chosen["step"]), "sigma": f"{report['sigma']:.3f}",
+        "step": str(chosen["step"]), "first": str(model.first), "sigma": f"{report['sigma']:.3f}",
         "t": f"{model.sampler.schedule[chosen['step']]:.0f}",
         "lr": str(chosen["lr"]), "cfg": str(chosen["cfg"]), "slice": chosen["slice"],
         "n": str(plain["n"]), "prompts": str(len(test["prompts"])), "nouns": ", ".join(scenes.NOUNS),

@@ -1,0 +1,235 @@
+"""RESULTS.md: its tables and figures, from the rows and reports that are kept in this repository.
+
+`python -m evaluation.results` writes what stands between its markers, and the figures beside it; what is said around
+them is written by hand. tests/unit/test_results.py says when that is due. A study's folder is kept below `results/` as
+`study.json` and `rows.jsonl`, without its pictures.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from gsn.metrics.stats import bootstrap_mean, sign_test, wilson
+from gsn.select import Cell as Count
+from gsn.select import select
+from gsn.steps import Step
+
+from . import tables
+from .charts import Line, Point, curve
+from .report import markdown_table
+from .rows import ABOUT, ROWS
+from .study import PLAIN, Study, from_json
+
+HERE = Path(__file__).resolve().parent
+ROOT = HERE.parent
+RESULTS, KEPT, FIGURES = HERE / "RESULTS.md", HERE / "results", HERE / "figures"
+VALIDATION = {"unet": ROOT / "demo" / "validation.json", "mmdit": ROOT / "demo" / "validation_mmdit.json"}
+COST, GRID = ROOT / "benchmarks" / "methods.json", ROOT / "benchmarks" / "inner_loop.json"
+_MARKED = re.compile(r"(<!-- ([a-z]+)(?: ([a-z0-9]+))? -->\n).*?(<!-- / -->)", re.DOTALL)
+
+
+def study_of(name: str) -> tuple[Study, list[dict]]:
+    """A kept study and its rows in its own order."""
+    study = from_json((KEPT / name / ABOUT).read_text(encoding="utf-8"), name)
+    lines = (KEPT / name / ROWS).read_text(encoding="utf-8").splitlines()
+    return study, tables.ordered(study, map(json.loads, lines))
+
+
+def report_of(model: str) -> dict:
+    """What a demo model's validation found (training/validate.py)."""
+    return json.loads(VALIDATION[model].read_text(encoding="utf-8"))
+
+
+def said(successes: int, n: int) -> str:
+    low, high = wilson(successes, n)
+    return f"{100 * successes / n:.1f} % [{100 * low:.1f}, {100 * high:.1f}]"
+
+
+# --- the parts
+
+
+def methods(name: str) -> list[str]:
+    """A study's methods at their own steps, each against plain sampling of the same prompts and seeds."""
+    study, rows = study_of(name)
+    cost = json.loads(COST.read_text(encoding="utf-8"))
+    out = []
+    for one in study.sets:
+        cells = [c for c in tables.cells(study, rows) if (c.set, c.split) == (one.name, one.split) and not c.step]
+        out += [f"**{one.name}, {one.split}** ({one.source})", ""]
+        head = ("method", "success [95 % of images]", "[95 % of prompts]", "n", "first / second subject found",
+                "won / lost", "p", "art explains", "things too many", "gradients", "time of plain")  # fmt: skip
+        out += [*markdown_table(head, [_method(c, cost) for c in cells]), ""]
+    return out[:-1]
+
+
+def _method(cell: tables.Cell, cost: dict) -> list[str]:
+    def score(name: str, form: str) -> str:
+        return "" if name not in cell.more else f"{{:{form}}} [{{:{form}}}, {{:{form}}}]".format(*cell.more[name])
+
+    return [
+        cell.label,
+        said(cell.successes, cell.n),
+        f"[{100 * cell.prompts_low:.1f}, {100 * cell.prompts_high:.1f}]",
+        str(cell.n),
+        " / ".join(f"{100 * k / n:.0f} %" for k, n in cell.by_position),
+        "" if cell.won is None else f"{cell.won} / {cell.lost}",
+        "" if cell.p is None else f"{cell.p:.1g}",
+        score("explained", ".3f"),
+        score("extra", ".2f"),
+        "" if cell.gradients is None else f"{cell.gradients:.0f}",
+        f"{cost[cell.method]['ratio']:.1f} x" if cell.method in cost else "",
+    ]
+
+
+def steps(model: str) -> list[str]:
+    """Success against the refined step: by the recipe's own sampler, and guided ones of a kept study."""
+    test, guided = report_of(model)["test"], guided_points(model)
+    n = test["plain"]["n"]
+    body = [["plain", said(_successes(test["plain"]), n), "", ""]]
+    for cell in test["curve"]:
+        step = str(cell["step"])
+        body.append([step, said(_successes(cell), n), f"{cell['won']} / {cell['lost']}",
+                     guided[step][0] if step in guided else ""])  # fmt: skip
+    head = ("step", f"success [95 %], n = {n}", "won / lost, to plain", "with guidance after it")
+    return [f"![{_title(model, n)}](figures/steps_{model}.svg)", "", *markdown_table(head, body)]
+
+
+def figure(model: str) -> str:
+    """`steps` as an SVG file."""
+    test, guided = report_of(model)["test"], guided_points(model)
+    n = test["plain"]["n"]
+
+    def point(name: str, cell: dict) -> Point:
+        return Point(name, _successes(cell) / n, *wilson(_successes(cell), n))
+
+    lines = [Line("refined", [point(str(cell["step"]), cell) for cell in test["curve"]])]
+    if guided:
+        lines.append(Line("and guided", [one for _, one in guided.values()]))
+    ticks = [str(cell["step"]) for cell in test["curve"]]
+    drawn = curve(_title(model, n), ticks, lines, point("plain", test["plain"]), f"refined step ({test['sampler']})")
+    return drawn.replace("<svg ", '<svg xmlns="http://www.w3.org/2000/svg" ', 1) + "\n"
+
+
+def _title(model: str, n: int) -> str:
+    return f"Success against the step, {model}, {n} pictures a point"
+
+
+def _successes(cell: dict) -> int:
+    return sum(map(all, cell["found"]))
+
+
+def guided_points(model: str) -> dict[str, tuple[str, Point]]:
+    """Ours+ by its step, where a kept study has more than its own."""
+    found = {}
+    if (KEPT / model / ABOUT).exists():
+        study, rows = study_of(model)
+        for cell in tables.cells(study, rows):
+            if cell.method == "Ours+" and cell.step:
+                text = f"{said(cell.successes, cell.n)}, n = {cell.n}"
+                found[cell.step] = (text, Point(cell.step, cell.rate, cell.low, cell.high))
+    return found
+
+
+def regret(_: str) -> list[str]:
+    """Of the step that validation chose: its success on the test prompts beside the best step's there."""
+    body = []
+    for model, path in VALIDATION.items():
+        if not path.exists():
+            continue
+        found = report_of(model)
+        chosen, n = found["chosen"], found["test"]["plain"]["n"]
+        candidates = validated(found)
+        choice = select([Count(Step(step, "index"), "validation", k, of) for step, k, of in candidates])
+        test = {c["step"]: [all(pair) for pair in c["found"]] for c in found["test"]["curve"]}
+        best = max(test, key=lambda step: sum(test[step]))
+        mine, seeds = test[chosen["step"]], len(found["test"]["seeds"])
+        by_prompt = [(sum(test[best][i:i + seeds]) - sum(mine[i:i + seeds])) / seeds for i in range(0, n, seeds)]
+        _, low, high = bootstrap_mean(by_prompt)
+        lost = 100 * (sum(test[best]) - sum(mine)) / n
+        pairs = list(zip(test[best], mine, strict=True))
+        p = sign_test(sum(a and not b for a, b in pairs), sum(b and not a for a, b in pairs))
+        body.append([
+            model,
+            ", ".join(f"{step}: {100 * k / of:.1f} %" for step, k, of in candidates),
+            f"{chosen['step']}, the best in {100 * choice.wins[choice.best]:.0f} % of resamples",
+            said(sum(mine), n),
+            f"{best}: {said(sum(test[best]), n)}",
+            f"{lost:.1f} points [{100 * low:.1f}, {100 * high:.1f}], p {p:.2g}",
+        ])  # fmt: skip
+    head = ("model", "validation, 12 prompts x 8 seeds", "chosen step", "its success on the test prompts",
+            "best step there", "regret [95 % of prompts]")  # fmt: skip
+    return markdown_table(head, body)
+
+
+def validated(report: dict) -> list[tuple[int, int, int]]:
+    """(step, successes, n) of the validation's cells that differ from the chosen one in the step alone."""
+    chosen = report["chosen"]
+    same = f", lr {chosen['lr']}, CFG {chosen['cfg']}, {chosen['slice']}"
+    cells = report["validation"]["cells"]
+    found = [(int(name.removeprefix("step ").partition(",")[0]), round(c["success"] * c["n"]), c["n"])
+             for name, c in cells.items() if name.startswith("step ") and name.endswith(same)]  # fmt: skip
+    return sorted(found)
+
+
+def rates(model: str) -> list[str]:
+    """The learning rate at 50 updates, on the validation prompts, as training/validate.py chose it."""
+    found = report_of(model)
+    chosen = found["chosen"]
+    body = []
+    for name, cell in found["validation"]["cells"].items():
+        match = re.fullmatch(r"step (\d+), lr ([\d.]+), CFG ([\d.]+), (.+)", name)
+        if match and float(match[3]) == chosen["cfg"] and match[4] == chosen["slice"]:
+            body.append([match[1], match[2], said(round(cell["success"] * cell["n"]), cell["n"]),
+                         f"{cell['loss_before']:.3f} to {cell['loss_after']:.3f}", f"{cell['shift']:.2f}"])  # fmt: skip
+    body.sort(key=lambda row: (int(row[0]), float(row[1])))
+    return markdown_table(("step", "learning rate", "success [95 %], n = 96", "loss", "latent moved by (rms)"), body)
+
+
+def updates(_: str) -> list[str]:
+    """Updates x learning rate on the UNet's validation prompts, from benchmarks/inner_loop.py."""
+    cells = json.loads(GRID.read_text(encoding="utf-8"))["validation"]
+    of = [one for one in cells.values() if one["setting"] and not _special(one["setting"])]
+    numbers = sorted({one["setting"]["iterations"] for one in of}, reverse=True)
+    columns = sorted({one["setting"]["lr"] for one in of})
+    at = {(one["setting"]["iterations"], one["setting"]["lr"]): one["found"] for one in of}
+    body = [[str(i), *(said(sum(at[i, lr]), len(at[i, lr])) if (i, lr) in at else "" for lr in columns)]
+            for i in numbers]  # fmt: skip
+    plain = cells[PLAIN]["found"]
+    head = (f"updates (plain: {said(sum(plain), len(plain))})", *(f"rate {lr}" for lr in columns))
+    return markdown_table(head, body)
+
+
+def _special(setting: dict) -> bool:
+    return bool(setting.get("threshold") or setting.get("patience") or setting.get("blocks", "auto") != "auto")
+
+
+PARTS: dict[str, Callable[[str], Sequence[str]]] = {
+    "methods": methods, "steps": steps, "regret": regret, "rates": rates, "updates": updates,
+}  # fmt: skip
+
+
+def written(text: str) -> str:
+    """RESULTS.md with its parts made anew. Raises KeyError on a marker that names no part."""
+
+    def part(match: re.Match) -> str:
+        return match[1] + "\n".join(PARTS[match[2]](match[3] or "")) + "\n" + match[4]
+
+    return _MARKED.sub(part, text)
+
+
+def figures() -> dict[Path, str]:
+    return {FIGURES / f"steps_{model}.svg": figure(model) for model, path in VALIDATION.items() if path.exists()}
+
+
+def write() -> None:
+    RESULTS.write_text(written(RESULTS.read_text(encoding="utf-8")), encoding="utf-8")
+    FIGURES.mkdir(exist_ok=True)
+    for path, drawn in figures().items():
+        path.write_text(drawn, encoding="utf-8")
+
+
+if __name__ == "__main__":
+    write()
