@@ -57,6 +57,15 @@ def last_layer(offered: Sequence[Layer], layers: tuple[Layer, ...], needs: froze
     return next(layer.key for layer in reversed(offered) if layer in read)
 
 
+def check_images(origin: str, needs: frozenset[str], layers: tuple[Layer, ...], offered: Sequence[Layer]) -> None:
+    """Raises GsnError where rows of self-attention are asked of layers that have none."""
+    if "self_rows" in needs and not any(layer.image for layer in layers):
+        raise GsnError(
+            f"{origin}: its loss reads how the picture attends to itself, and in {_offer(layers)} it does not; have"
+            f" AttentionCapture read others of this model: {_offer(tuple(one for one in offered if one.image))}"
+        )
+
+
 def grid_of(layers: tuple[Layer, ...], latent: Sequence[int]) -> tuple[int, int]:
     """(h, w) of the maps that `Collector` will make of a latent of this shape, [..., h, w]: networks round up."""
     cell = round(1 / max(layer.ratio for layer in layers))

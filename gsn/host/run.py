@@ -23,7 +23,7 @@ from ..subjects import Subjects
 from ..trace import StepInfo, Trace, TraceHandle
 from . import memory
 from .attention_edit import Editing, Range, range_of
-from .capture import choose_layers, finer_layers, grid_of
+from .capture import check_images, choose_layers, finer_layers, grid_of
 from .checks import check_latent, check_lengths, check_stream, entries_of, named, part_seen, with_their_subjects
 from .differentiable import differentiable, refuse_foreign
 from .families import family_of
@@ -119,6 +119,8 @@ def prepare(plan: Plan, sampler: Any, guider: Any, sigmas: Tensor, noise: Tensor
     spec = plan.capture or CaptureSpec()
     check_stream(spec.stream, [subjects for _, subjects in entries])
     layers = choose_layers(family, model, spec, preset)
+    for action in actions:
+        check_images(action.origin, action.needs, layers, family.layers(model))
     reading_maps = any(action.intervention.reads_maps for action in actions)
     if reading_maps and not callable(getattr(sampler, "sampler_function", None)):
         raise GsnError(

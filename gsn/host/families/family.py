@@ -17,13 +17,14 @@ class Layer:
     """One attention call where text meets image, in execution order.
 
     key: the call's address, opening with its block's; part, number: as in the block language;
-    ratio: its grid / the latent's grid.
+    ratio: its grid / the latent's grid. image: the picture attends to itself there as well.
     """
 
     key: tuple
     part: str
     number: int
     ratio: float
+    image: bool = True
 
 
 @dataclass(frozen=True)

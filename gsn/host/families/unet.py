@@ -106,7 +106,7 @@ def _width(module: nn.Module) -> int:
 
 def _layers_of(block: Any, part: str, number: int, ratio: float) -> list[Layer]:
     return [
-        Layer((part, number, index), part, number, ratio)
+        Layer((part, number, index), part, number, ratio, image=not inner.disable_self_attn)
         for module in block
         if isinstance(module, SpatialTransformer)
         for index, inner in enumerate(module.transformer_blocks)
