@@ -19,14 +19,16 @@ from gsn.steps import Step
 
 from . import tables
 from .charts import Line, Point, curve
-from .report import markdown_table
+from .report import PAPER, markdown_table
 from .rows import ABOUT, ROWS
 from .study import PLAIN, Study, from_json
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent
 RESULTS, KEPT, FIGURES = HERE / "RESULTS.md", HERE / "results", HERE / "figures"
+LABELS = KEPT / "labels.jsonl"
 VALIDATION = {"unet": ROOT / "demo" / "validation.json", "mmdit": ROOT / "demo" / "validation_mmdit.json"}
+PAPERS = {"unet": ("Table 14", "SD 1.4"), "mmdit": ("TIAM in % against the refined step, SD 3", "SD 3")}
 COST, GRID = ROOT / "benchmarks" / "methods.json", ROOT / "benchmarks" / "inner_loop.json"
 _MARKED = re.compile(r"(<!-- ([a-z]+)(?: ([a-z0-9]+))? -->\n).*?(<!-- / -->)", re.DOTALL)
 
@@ -59,7 +61,7 @@ def methods(name: str) -> list[str]:
     for one in study.sets:
         cells = [c for c in tables.cells(study, rows) if (c.set, c.split) == (one.name, one.split) and not c.step]
         out += [f"**{one.name}, {one.split}** ({one.source})", ""]
-        head = ("method", "success [95 % of images]", "[95 % of prompts]", "n", "first / second subject found",
+        head = ("method", "success [95 % of images]", "[95 % of prompts]", "n", "subjects found, by their place",
                 "won / lost", "p", "art explains", "things too many", "gradients", "time of plain")  # fmt: skip
         out += [*markdown_table(head, [_method(c, cost) for c in cells]), ""]
     return out[:-1]
@@ -88,13 +90,23 @@ def steps(model: str) -> list[str]:
     """Success against the refined step: by the recipe's own sampler, and guided ones of a kept study."""
     test, guided = report_of(model)["test"], guided_points(model)
     n = test["plain"]["n"]
-    body = [["plain", said(_successes(test["plain"]), n), "", ""]]
+    paper = papers_curve(model)
+    body = [["plain", said(_successes(test["plain"]), n), "", "", ""]]
     for cell in test["curve"]:
         step = str(cell["step"])
         body.append([step, said(_successes(cell), n), f"{cell['won']} / {cell['lost']}",
-                     guided[step][0] if step in guided else ""])  # fmt: skip
-    head = ("step", f"success [95 %], n = {n}", "won / lost, to plain", "with guidance after it")
+                     guided[step][0] if step in guided else "", paper.get(cell["step"], "")])  # fmt: skip
+    head = ("step", f"success [95 %], n = {n}", "won / lost, to plain", "with guidance after it",
+            f"the paper's, {PAPERS[model][1]}, 2 entities")  # fmt: skip
     return [f"![{_title(model, n)}](figures/steps_{model}.svg)", "", *markdown_table(head, body)]
+
+
+def papers_curve(model: str) -> dict[int, str]:
+    """The paper's own numbers by the step's index."""
+    published = json.loads(PAPER.read_text(encoding="utf-8"))["tables"]
+    (table,) = (one for one in published if one["title"].startswith(PAPERS[model][0]))
+    kinds = [i for i, name in enumerate(table["columns"]) if name.startswith("2 entities")]
+    return {row[1]: ", guided ".join(f"{row[i]:.1f} %" for i in kinds) for row in table["rows"]}
 
 
 def figure(model: str) -> str:
@@ -206,8 +218,32 @@ def _special(setting: dict) -> bool:
     return bool(setting.get("threshold") or setting.get("patience") or setting.get("blocks", "auto") != "auto")
 
 
+def labels(_: str) -> list[str]:
+    """The detector beside a person's eyes, on the pictures of labels.jsonl.
+
+    A line there: model, method, prompt, seed, subjects; `seen` by the person and `found` by the detector, per subject.
+    """
+    rows = [json.loads(line) for line in LABELS.read_text(encoding="utf-8").splitlines()]
+    groups = dict.fromkeys((row["model"], row["method"]) for row in rows)
+    body = [_labelled(" ".join(key), [r for r in rows if (r["model"], r["method"]) == key]) for key in groups]
+    head = ("pictures", "n", "subjects seen, of them found", "not seen, of them found", "success by eye",
+            "by the detector")  # fmt: skip
+    return markdown_table(head, [*body, _labelled("**all**", rows)])
+
+
+def _labelled(name: str, rows: Sequence[dict]) -> list[str]:
+    pairs = [pair for row in rows for pair in zip(row["seen"], row["found"], strict=True)]
+    hits, seen = sum(a and b for a, b in pairs), sum(a for a, _ in pairs)
+    alarms, absent = sum(b and not a for a, b in pairs), sum(not a for a, _ in pairs)
+    by_eye, by_detector = (sum(all(row[key]) for row in rows) for key in ("seen", "found"))
+    share = f"{hits} of {seen}: {said(hits, seen)}" if seen else "none seen"
+    false = f"{alarms} of {absent}: {said(alarms, absent)}" if absent else "all seen"
+    return [name, str(len(rows)), share, false, said(by_eye, len(rows)), said(by_detector, len(rows))]
+
+
 PARTS: dict[str, Callable[[str], Sequence[str]]] = {
     "methods": methods, "steps": steps, "regret": regret, "rates": rates, "updates": updates,
+    "labels": labels,
 }  # fmt: skip
 
 

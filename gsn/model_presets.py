@@ -62,6 +62,6 @@ MODEL_PRESETS: dict[str, ModelPreset] = {
     "playground": ModelPreset(
         5.633 / 2, (13.12 / 2, 1.624 / 2), 1 / 4, "words", _DDPM_SOURCE, noise="other", distribution_sigma=4.692 / 2
     ),
-    "demo mmdit": ModelPreset(0.9477, _FLOW_SIGMAS, None, "words", "a first look: 48 pictures", **_FLOW),
+    "demo mmdit": ModelPreset(0.8827, _FLOW_SIGMAS, None, "words", "measured: demo/MMDIT.md", **_FLOW),
     "demo": ModelPreset(2.863, _SD1_SIGMAS, 1.0, "words", "measured: demo/README.md", distribution_sigma=2.863),
 }

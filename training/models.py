@@ -56,7 +56,7 @@ UNET = DemoModel(
 )
 MMDIT = DemoModel(
     "mmdit", mmdit.RECIPE, sample.Flow, net.MMDIT_CONFIG, "sd3", (2.0, 3.0, 5.0),
-    ((0.01, True), (0.03, True), (0.06, True), (0.1, True)), 4, (0, 1, 2, 4, 6, 8, 12),
+    ((0.01, True), (0.03, True), (0.06, True), (0.1, True)), 4, (0, 2, 4, 6, 8, 12, 16, 20),
     {"steps": 28, "sampler": "euler", "scheduler": "simple"},
 )
 MODELS = {model.kind: model for model in (UNET, MMDIT)}

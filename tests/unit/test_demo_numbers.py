@@ -28,8 +28,10 @@ def typical_prompt(report):
     return test["prompts"][min(range(len(test["prompts"])), key=distance)]
 
 
-def test_the_preset_is_the_measured_noise_level_and_slice(report):
-    preset = MODEL_PRESETS["demo"]
+@pytest.mark.parametrize(("file", "name"), [("validation", "demo"), ("validation_mmdit", "demo mmdit")])
+def test_the_preset_is_the_measured_noise_level_and_slice(file, name):
+    report = json.loads((ROOT / "demo" / f"{file}.json").read_text())
+    preset = MODEL_PRESETS[name]
     assert preset.refine_sigma == pytest.approx(report["sigma"], rel=1e-3)
     assert preset.columns == {"words": "words", "1:-1": "padded"}[report["chosen"]["slice"]]
 
@@ -53,14 +55,18 @@ def test_the_demo_templates_have_the_measured_rate_and_cfg(report, name, kind):
     assert own[place + 1 : place + 3] == [50, report["chosen"]["lr"]]
 
 
-def test_the_demo_model_neglects_and_answers_to_the_method(report):
+@pytest.mark.parametrize(
+    ("file", "steps"), [("validation", [0, 4, 8, 12, 16, 20]), ("validation_mmdit", [0, 2, 4, 6, 8, 12, 16, 20])]
+)
+def test_the_demo_model_neglects_and_answers_to_the_method(file, steps):
+    report = json.loads((ROOT / "demo" / f"{file}.json").read_text())
     plain, curve = report["test"]["plain"], report["test"]["curve"]
     chosen = next(cell for cell in curve if cell["step"] == report["chosen"]["step"])
     assert plain["n"] >= 20 * 16 and len(report["test"]["prompts"]) >= 20
     assert 0.15 <= plain["success"] <= 0.60
     assert chosen["success"] - plain["success"] >= 0.10 and chosen["low"] > plain["high"]
     best = max(curve, key=lambda cell: cell["success"])
-    assert [cell["step"] for cell in curve] == [0, 4, 8, 12, 16, 20] and best["step"] not in (0, 20)
+    assert [cell["step"] for cell in curve] == steps and best["step"] not in (steps[0], steps[-1])
     print(f"plain {plain['success']:.3f}, step {chosen['step']} {chosen['success']:.3f}, n {plain['n']}")
 
 

@@ -54,3 +54,15 @@ def test_regret_is_what_the_best_test_step_has_more(one_model):
 def test_there_is_none_where_the_choice_is_the_best(one_model):
     one_model({4: 1, 8: 3}, {4: [True, False] * 2, 8: [True, True] * 2}, 8)
     assert "0.0 points [0.0, 0.0], p 1 |" in results.regret("")[-1]
+
+
+def test_the_detector_is_counted_against_the_eye(tmp_path, monkeypatch):
+    path = tmp_path / "labels.jsonl"
+    seen_found = [([True, True], [True, False]), ([True, False], [True, True]), ([True, True], [True, True])]
+    path.write_text("\n".join(
+        json.dumps({"model": "toy", "method": "plain", "seen": seen, "found": found}) for seen, found in seen_found
+    ))  # fmt: skip
+    monkeypatch.setattr(results, "LABELS", path)
+    row = results.labels("")[-1]
+    assert row.startswith("| **all** | 3 | 4 of 5: 80.0 % [") and "| 1 of 1: 100.0 % [" in row
+    assert "| 66.7 % [20.8, 93.9] | 66.7 % [20.8, 93.9] |" in row
