@@ -13,6 +13,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from evaluation.models import demo_model
+
 from .compose import before_after
 from .environment import ROOT, Environment, SetupError, log
 from .server import Server, ServerError
@@ -82,7 +84,7 @@ def options_of(info, kind, name):
 
 
 def configure(prompt, info, request):
-    """Puts the command line's wishes into the template; returns the text that will be drawn."""
+    """Puts the command line's wishes and the model's measured settings into the template; returns the text."""
     model = prompt[only_node(prompt, MODEL)]["inputs"]
     (which,) = [name for name in model if options_of(info, MODEL, name)]
     fitting = [o for o in options_of(info, MODEL, which) if request["model"] in o.lower()]
@@ -98,9 +100,14 @@ def configure(prompt, info, request):
         if request["method"] not in methods:
             raise SetupError(f"no method called {request['method']!r}; there are: {', '.join(methods)}")
         sampler["method"] = request["method"]
+    measured = demo_model(request["model"])
+    settings = {"steps": measured.steps, "cfg": measured.cfg}
+    settings |= {"sampler_name": measured.sampler, "scheduler": measured.scheduler}
     for node in prompt.values():
         if "batch_size" in node["inputs"]:
             node["inputs"]["batch_size"] = 1
+        if settings.keys() <= node["inputs"].keys():
+            node["inputs"] |= settings
     return subjects["text"]
 
 

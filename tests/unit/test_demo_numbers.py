@@ -5,9 +5,11 @@ from pathlib import Path
 
 import pytest
 
+from devtools import demo
 from gsn.model_presets import MODEL_PRESETS
 
 ROOT = Path(__file__).resolve().parents[2]
+FILES = ("validation", "validation_mmdit")
 
 
 @pytest.fixture(scope="module")
@@ -68,6 +70,22 @@ def test_the_demo_model_neglects_and_answers_to_the_method(file, steps):
     best = max(curve, key=lambda cell: cell["success"])
     assert [cell["step"] for cell in curve] == steps and best["step"] not in (steps[0], steps[-1])
     print(f"plain {plain['success']:.3f}, step {chosen['step']} {chosen['success']:.3f}, n {plain['n']}")
+
+
+@pytest.mark.parametrize(("which", "sampler"), [("unet", [50, 3.0, "ddpm", "ddim_uniform"]),
+                                                ("mmdit", [28, 5.0, "euler", "simple"])])  # fmt: skip
+def test_dev_py_demo_samples_a_model_as_it_was_measured(which, sampler):
+    """The rate is the template's: validation chose the same for both."""
+    kinds = {"1": "GSNDemoModel", "2": "GSNSubjects", "3": "GSNKSampler", "4": "EmptyLatentImage"}
+    inputs = {"1": {"which": "unet"}, "2": {"text": "a cat"}, "4": {"batch_size": 4}}
+    inputs["3"] = dict.fromkeys(("steps", "cfg", "sampler_name", "scheduler", "lr"))
+    prompt = {key: {"class_type": kind, "inputs": inputs[key]} for key, kind in kinds.items()}
+    info = {"GSNDemoModel": {"input": {"required": {"which": [["unet", "mmdit"]]}}}}
+    demo.configure(prompt, info, {"model": which, "prompt": None, "method": None})
+    assert list(inputs["3"].values()) == [*sampler, None]
+    assert inputs["1"] == {"which": which} and inputs["4"] == {"batch_size": 1}
+    rates = [json.loads((ROOT / "demo" / f"{file}.json").read_text())["chosen"]["lr"] for file in FILES]
+    assert rates[0] == rates[1]
 
 
 def test_every_node_has_a_place_in_a_template():
