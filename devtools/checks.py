@@ -38,6 +38,8 @@ def run(args):
         log(f"--- tests/{suite}")
         within = [p for p in paths if suite_of(p) in (suite, None)] or [f"tests/{suite}"]
         parallel, own = in_parallel(env) if suite == "comfy" and not paths else ([], env)
+        if suite == "server":  # ComfyUI's process beside pytest's, two of them on a Ray cluster
+            own = own | {"OMP_NUM_THREADS": "1"}
         code, counts = run_suite([str(venv_script("pytest")), *within, *parallel, *options], own)
         totals += counts
         # 5 is "no test was selected", which is fine in one suite when -k or -m chose among all of them
