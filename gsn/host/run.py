@@ -119,8 +119,9 @@ def prepare(plan: Plan, sampler: Any, guider: Any, sigmas: Tensor, noise: Tensor
     spec = plan.capture or CaptureSpec()
     check_stream(spec.stream, [subjects for _, subjects in entries])
     layers = choose_layers(family, model, spec, preset)
+    offered = family.layers(model)
     for action in actions:
-        check_images(action.origin, action.needs, layers, family.layers(model))
+        check_images(action.origin, action.needs, layers, offered)
     reading_maps = any(action.intervention.reads_maps for action in actions)
     if reading_maps and not callable(getattr(sampler, "sampler_function", None)):
         raise GsnError(
@@ -143,7 +144,6 @@ def prepare(plan: Plan, sampler: Any, guider: Any, sigmas: Tensor, noise: Tensor
     if reading_maps and windows != 0:
         trace.notes.append(f"{origin}: read the whole picture at once; context windows apply to ordinary steps only")
         log.warning(trace.notes[-1])
-    offered = family.layers(model)
     processing = preset.processing(spec.columns, spec.stream)
     reading = Reading(family, layers, finer_layers(offered, layers), offered, processing)
     histories = [History() for _ in entries]
