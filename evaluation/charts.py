@@ -42,7 +42,7 @@ def curve(title: str, ticks: Sequence[str], lines: Sequence[Line], level: Point 
         f'<text x="{LEFT}" y="16" font-weight="600">{escape(title)}</text>',
     ]
     apart = 0.2 if top > 0.4 else 0.1 if top > 0.2 else 0.05
-    for i in range(int(top / apart + 1.000001)):
+    for i in range(int(top / apart + 1e-6) + 1):
         value = apart * i
         parts.append(f'<line x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{y(value):.1f}" y2="{y(value):.1f}" stroke="#ddd"/>')
         parts.append(f'<text x="{LEFT - 6}" y="{y(value) + 4:.1f}" text-anchor="end">{100 * value:.0f} %</text>')

@@ -53,12 +53,11 @@ class Study:
                 for i in range(len(latents))]
 
     def plain(self, cfg: float) -> dict:
-        name = f"plain, CFG {cfg}"
-        if name not in self.cells:
-            self._plain_run(name, cfg)
-        return self.cells[name]
+        if f"plain, CFG {cfg}" not in self.cells:
+            self._plain_run(cfg)
+        return self.cells[f"plain, CFG {cfg}"]
 
-    def _plain_run(self, name: str, cfg: float) -> None:
+    def _plain_run(self, cfg: float) -> None:
         began, found, kept, finals = time.time(), [], [], []
         for n, batch in enumerate(self.batches):
             z, latents = self.sampler.run(batch, cfg, keep=self.model.steps)
@@ -66,13 +65,13 @@ class Study:
             finals.append(z)
             found += self._found(z, n * TOGETHER)
         self.plain_runs[cfg] = kept
-        self._keep(name, found, finals, began)
+        self._keep(f"plain, CFG {cfg}", found, finals, began)
 
     def refined(self, cfg: float, step: int, lr: float, words: bool) -> dict:
         name = f"step {step}, lr {lr}, CFG {cfg}, {'words' if words else '1:-1'}"
         if name not in self.cells:
             if cfg not in self.plain_runs:
-                self._plain_run(f"plain, CFG {cfg}", cfg)
+                self._plain_run(cfg)
             began, found, finals, before, after, shift = time.time(), [], [], 0.0, 0.0, 0.0
             for n, batch in enumerate(self.batches):
                 start = self.plain_runs[cfg][n][step]
