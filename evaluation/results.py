@@ -178,25 +178,25 @@ def regret(_: str) -> list[str]:
 
 def validated(report: dict) -> list[tuple[int, int, int]]:
     """(step, successes, n) of the validation's cells that differ from the chosen one in the step alone."""
-    chosen = report["chosen"]
-    same = f", lr {chosen['lr']}, CFG {chosen['cfg']}, {chosen['slice']}"
-    cells = report["validation"]["cells"]
-    found = [(int(name.removeprefix("step ").partition(",")[0]), round(c["success"] * c["n"]), c["n"])
-             for name, c in cells.items() if name.startswith("step ") and name.endswith(same)]  # fmt: skip
-    return sorted(found)
+    lr = report["chosen"]["lr"]
+    return [(step, round(c["success"] * c["n"]), c["n"]) for step, rate, c in _refined_cells(report) if rate == lr]
+
+
+def _refined_cells(report: dict) -> list[tuple[int, float, dict]]:
+    """(step, rate, cell) of the validation's refined cells with the chosen CFG and slice, in order."""
+    chosen, found = report["chosen"], []
+    for name, cell in report["validation"]["cells"].items():
+        match = re.fullmatch(r"step (\d+), lr ([\d.]+), CFG ([\d.]+), (.+)", name)
+        if match and float(match[3]) == chosen["cfg"] and match[4] == chosen["slice"]:
+            found.append((int(match[1]), float(match[2]), cell))
+    return sorted(found, key=lambda one: one[:2])
 
 
 def rates(model: str) -> list[str]:
     """The learning rate at 50 updates, on the validation prompts, as training/validate.py chose it."""
-    found = report_of(model)
-    chosen = found["chosen"]
-    body = []
-    for name, cell in found["validation"]["cells"].items():
-        match = re.fullmatch(r"step (\d+), lr ([\d.]+), CFG ([\d.]+), (.+)", name)
-        if match and float(match[3]) == chosen["cfg"] and match[4] == chosen["slice"]:
-            body.append([match[1], match[2], said(round(cell["success"] * cell["n"]), cell["n"]),
-                         f"{cell['loss_before']:.3f} to {cell['loss_after']:.3f}", f"{cell['shift']:.2f}"])  # fmt: skip
-    body.sort(key=lambda row: (int(row[0]), float(row[1])))
+    body = [[str(step), str(lr), said(round(cell["success"] * cell["n"]), cell["n"]),
+             f"{cell['loss_before']:.3f} to {cell['loss_after']:.3f}", f"{cell['shift']:.2f}"]
+            for step, lr, cell in _refined_cells(report_of(model))]  # fmt: skip
     return markdown_table(("step", "learning rate", "success [95 %], n = 96", "loss", "latent moved by (rms)"), body)
 
 
