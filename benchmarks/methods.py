@@ -1,8 +1,9 @@
-"""What each method costs: a whole run of the demo model with it, as a multiple of the plain run beside it.
+"""What each method costs: a whole run of a demo model with it, as a multiple of the plain run beside it.
 
-`.venv/bin/python benchmarks/methods.py [NAME...]` in the environment that `dev.py bench` makes. Every method and the
-plain run take turns on the same prompts (validation's) and seeds through the real server: 50 steps of ddpm, CFG 3,
-four images at once; a ratio is between the sums of seconds. methods.json holds them for README's table.
+`GSN_COMFYUI=... .venv/bin/python benchmarks/methods.py [NAME...]` in the environment that `dev.py bench` makes. Every
+method and the plain run take turns on the same prompt (validation's) and seeds through the real server, four images at
+once: 50 steps of ddpm on the UNet, or, for a preset that names noise levels of flow models, 28 of euler on the MM-DiT.
+A ratio is between the sums of seconds. methods.json holds them for README's table.
 """
 
 from __future__ import annotations
@@ -19,17 +20,18 @@ sys.path.insert(0, str(ROOT))
 
 from devtools.environment import Environment  # noqa: E402
 from devtools.server import Server  # noqa: E402
+from evaluation.models import Model, demo_model  # noqa: E402
 from gsn.presets import PRESETS  # noqa: E402
 
 FOUND = Path(__file__).with_suffix(".json")
-PROMPTS, IMAGES, SEED = 1, 4, 200
+IMAGES, SEED, ROUNDS = 4, 200, 2
 NEED_BOXES = ("BoxDiff", "SAGA boxes")
 BOXES = [{"x": 8, "y": 24, "width": 52, "height": 80}, {"x": 70, "y": 24, "width": 52, "height": 80}]
 
 
-def graph(prompt: str, seed: int, name: str | None) -> dict:
+def graph(on: Model, prompt: str, seed: int, name: str | None) -> dict:
     nodes = {
-        "model": {"class_type": "GSNDemoModel", "inputs": {"which": "unet"}},
+        "model": {"class_type": "GSNDemoModel", "inputs": {"which": on.name}},
         "positive": {"class_type": "GSNSubjects", "inputs": {"clip": ["model", 1], "text": prompt, "subjects": ""}},
         "negative": {"class_type": "CLIPTextEncode", "inputs": {"clip": ["model", 1], "text": ""}},
         "latent": {"class_type": "EmptyLatentImage", "inputs": {"width": 128, "height": 128, "batch_size": IMAGES}},
@@ -42,8 +44,8 @@ def graph(prompt: str, seed: int, name: str | None) -> dict:
     if name is not None:
         nodes["preset"] = {"class_type": "GSNPreset", "inputs": {"model": model, "preset": name}}
         model = ["preset", 0]
-    sampler = {"model": model, "seed": seed, "steps": 50, "cfg": 3.0, "sampler_name": "ddpm",
-               "scheduler": "ddim_uniform", "positive": ["positive", 0], "negative": ["negative", 0],
+    sampler = {"model": model, "seed": seed, "steps": on.steps, "cfg": on.cfg, "sampler_name": on.sampler,
+               "scheduler": on.scheduler, "positive": ["positive", 0], "negative": ["negative", 0],
                "latent_image": ["latent", 0], "denoise": 1.0}  # fmt: skip
     nodes["sample"] = {"class_type": "KSampler", "inputs": sampler}
     nodes["decode"] = {"class_type": "VAEDecode", "inputs": {"samples": ["sample", 0], "vae": ["model", 2]}}
@@ -59,22 +61,24 @@ def seconds(server: Server, *what) -> float:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("name", nargs="*", metavar="NAME", help="methods to measure (all that run on the demo model)")
-    runs = [name for name, one in PRESETS.items() if one.moves and one.noise != "flow" and one.family == "any"]
+    parser.add_argument("name", nargs="*", metavar="NAME", help="methods to measure (all that run on a demo model)")
+    runs = [name for name, one in PRESETS.items() if one.moves and one.family == "any"]
     names = parser.parse_args().name or runs
     about = json.loads((ROOT / "demo" / "validation.json").read_text())
-    prompts = [f"a photo of a {a} and a {b}" for a, b in about["validation"]["pairs"][:PROMPTS]]
+    prompt = "a photo of a {} and a {}".format(*about["validation"]["pairs"][0])
     found = json.loads(FOUND.read_text()) if FOUND.exists() else {}
     environment = Environment(Path(sys.executable), Path(os.environ["GSN_COMFYUI"]), ROOT / ".comfyui" / "base")
+    models = {noise: demo_model("mmdit" if noise == "flow" else "unet") for noise in ("any", "ddpm", "flow")}
     with Server(environment) as server:
-        seconds(server, prompts[0], SEED - 1, None)  # warms up
+        for on in (models["any"], models["flow"]):
+            seconds(server, on, prompt, SEED - 1, None)  # warms up
         for name in names:
-            spent = {"plain": 0.0, "with": 0.0}
-            for i, prompt in enumerate(prompts):
-                spent["plain"] += seconds(server, prompt, SEED + i, None)
-                spent["with"] += seconds(server, prompt, SEED + i, name)
-            found[name] = {"ratio": spent["with"] / spent["plain"], "n": PROMPTS * IMAGES, **spent}
-            FOUND.write_text(json.dumps(found, indent=1))
+            on, spent = models[PRESETS[name].noise], {"plain": 0.0, "with": 0.0}
+            for seed in range(SEED, SEED + ROUNDS):
+                spent["plain"] += seconds(server, on, prompt, seed, None)
+                spent["with"] += seconds(server, on, prompt, seed, name)
+            found[name] = {"ratio": spent["with"] / spent["plain"], "n": ROUNDS * IMAGES, "on": on.name, **spent}
+            FOUND.write_text(json.dumps(found, indent=1) + "\n")
             print(name, found[name], file=sys.stderr, flush=True)
     return 0
 

@@ -103,20 +103,26 @@ def main() -> int:
     parser.add_argument("--quick", action="store_true", help="one round of one iteration: a look, not a measurement")
     parser.add_argument("--rounds", type=int, default=2, help="processes per variant (2)")
     parser.add_argument("--iterations", type=int, default=3, help="measured iterations per process (3)")
+    parser.add_argument("--variants", metavar="A,B,...", help="these alone, and the ratios between them (all)")
     parser.add_argument("--json", action="store_true", help="end with one line of JSON")
     options = parser.parse_args()
     unknown = set(options.case) - set(CASES)
     if unknown:
         parser.error(f"no case called {', '.join(sorted(unknown))}; there are: {', '.join(CASES)}")
+    names = options.case or list(CASES)
+    known = {variant for name in names for variant in CASES[name].variants}
+    wanted = set(options.variants.split(",")) if options.variants else known
+    if wanted - known:
+        parser.error(f"no variant called {', '.join(sorted(wanted - known))}; there are: {', '.join(sorted(known))}")
     rounds = 1 if options.quick else options.rounds
     report = []
     print(f"On {machine()}", flush=True)
-    for name in options.case or CASES:
+    for name in names:
         case = CASES[name]
-        found: dict[str, list[dict]] = {variant: [] for variant in case.variants}
+        found: dict[str, list[dict]] = {variant: [] for variant in case.variants if variant in wanted}
         count = 1 if options.quick else case.iterations or options.iterations
         for turn in range(rounds):
-            for variant in case.variants:
+            for variant in found:
                 found[variant].append(measured(case.script, *case.front, variant, str(count)))
                 say(f"{name}, round {turn + 1}, {variant}: {found[variant][-1]}")
         result = summary(found)
@@ -139,8 +145,10 @@ def summary(found: dict[str, list[dict]]) -> dict[str, dict[str, float]]:
 
 
 def rows(name: str, case: Case, result: dict, n: int) -> Iterator[dict]:
-    """One row per figure of each floor; `kept` None where there is no limit."""
+    """One row per figure of each floor both of whose variants ran; `kept` None where there is no limit."""
     for floor in case.floors:
+        if not {floor.ours, floor.peer} <= set(result):
+            continue
         for figure, largest in floor.shares.items():
             ours, peer = result[floor.ours][figure], result[floor.peer][figure]
             kept = None if largest is None else ours <= largest * peer
@@ -160,8 +168,13 @@ def sentence(row: dict) -> str:
 
 
 def measured(script: str, *arguments: str) -> dict:
-    child = subprocess.run([sys.executable, str(HERE / script), *arguments],
-                           env=dict(os.environ), stdout=subprocess.PIPE, text=True, check=True)
+    child = subprocess.run(
+        [sys.executable, str(HERE / script), *arguments],
+        env=dict(os.environ),
+        stdout=subprocess.PIPE,
+        text=True,
+        check=True,
+    )
     return json.loads(child.stdout.splitlines()[-1])
 
 
