@@ -1,4 +1,4 @@
-"""Curves with intervals as inline SVG: no script, no font, no address outside the file."""
+"""Curves and rankings with intervals as inline SVG: no script, no font, no address outside the file."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from html import escape
 
 WIDTH, HEIGHT = 640, 300
 LEFT, RIGHT, TOP, BOTTOM = 52, 16, 30, 44
+NAMES, ROW = 150, 20  # of a ranking: the width of its names, the height of a row
 COLOURS = ("#1668b8", "#c2410c", "#15803d", "#7e22ce", "#a16207", "#0e7490", "#be123c", "#475569")
 
 
@@ -36,11 +37,7 @@ def curve(title: str, ticks: Sequence[str], lines: Sequence[Line], level: Point 
     def y(value: float) -> float:
         return HEIGHT - BOTTOM - (HEIGHT - TOP - BOTTOM) * value / top
 
-    parts = [
-        f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" width="{WIDTH}" role="img" aria-label="{escape(title)}"'
-        ' font-family="system-ui, sans-serif" font-size="12">',
-        f'<text x="{LEFT}" y="16" font-weight="600">{escape(title)}</text>',
-    ]
+    parts = _begun(title, HEIGHT)
     apart = 0.2 if top > 0.4 else 0.1 if top > 0.2 else 0.05
     for i in range(int(top / apart + 1e-6) + 1):
         value = apart * i
@@ -64,14 +61,57 @@ def curve(title: str, ticks: Sequence[str], lines: Sequence[Line], level: Point 
     return "\n".join([*parts, "</svg>"])
 
 
+def ranking(title: str, lines: Sequence[Line], axis: str) -> str:
+    """A row for each `x` of the first line, and on it the value of every line, over one scale of 0 to 1."""
+    rows = [point.x for point in lines[0].points]
+    bottom = TOP + 16 + ROW * len(rows)
+    place = {name: TOP + 16 + ROW * (i + 0.5) for i, name in enumerate(rows)}
+
+    def x(value: float) -> float:
+        return NAMES + (WIDTH - NAMES - 2 * RIGHT) * value
+
+    parts = _begun(title, bottom + BOTTOM)
+    for tenths in range(0, 11, 2):
+        at = x(tenths / 10)
+        parts.append(f'<line x1="{at:.1f}" x2="{at:.1f}" y1="{TOP + 16}" y2="{bottom}" stroke="#ddd"/>')
+        parts.append(f'<text x="{at:.1f}" y="{bottom + 16}" text-anchor="middle">{10 * tenths} %</text>')
+    for name, y in place.items():
+        parts.append(f'<text x="{NAMES - 8}" y="{y + 4:.1f}" text-anchor="end">{escape(name)}</text>')
+    for i, line in enumerate(lines):
+        colour, aside = COLOURS[i % len(COLOURS)], 5 * (i - (len(lines) - 1) / 2)
+        for p in line.points:
+            y = place[p.x] + aside
+            parts.append(
+                f'<line x1="{x(p.low):.1f}" x2="{x(p.high):.1f}" y1="{y:.1f}" y2="{y:.1f}" stroke="{colour}"/>'
+            )
+            parts.append(f'<circle cx="{x(p.value):.1f}" cy="{y:.1f}" r="3.2" fill="{colour}">')
+            parts.append(f"<title>{escape(_said(line, p))}</title></circle>")
+        parts.append(f'<text x="{NAMES + 190 * i}" y="{TOP + 8}" fill="{colour}">{escape(line.name)}</text>')
+    parts.append(
+        f'<text x="{(NAMES + WIDTH) / 2}" y="{bottom + BOTTOM - 8}" text-anchor="middle">{escape(axis)}</text>'
+    )
+    return "\n".join([*parts, "</svg>"])
+
+
+def _begun(title: str, height: float) -> list[str]:
+    return [
+        f'<svg viewBox="0 0 {WIDTH} {height}" width="{WIDTH}" role="img" aria-label="{escape(title)}"'
+        ' font-family="system-ui, sans-serif" font-size="12">',
+        f'<text x="{LEFT}" y="16" font-weight="600">{escape(title)}</text>',
+    ]
+
+
+def _said(line: Line, p: Point) -> str:
+    return f"{line.name} at {p.x}: {100 * p.value:.1f} % [{100 * p.low:.1f}, {100 * p.high:.1f}]"
+
+
 def _drawn(line: Line, colour: str, place: dict[str, float], y, number: int) -> list[str]:
     at = [(place[p.x], p) for p in line.points]
     way = " ".join(f"{x:.1f},{y(p.value):.1f}" for x, p in at)
     parts = [f'<polyline fill="none" stroke="{colour}" stroke-width="1.8" points="{way}"/>']
     for x, p in at:
-        said = f"{line.name} at {p.x}: {100 * p.value:.1f} % [{100 * p.low:.1f}, {100 * p.high:.1f}]"
         parts.append(f'<line x1="{x:.1f}" x2="{x:.1f}" y1="{y(p.low):.1f}" y2="{y(p.high):.1f}" stroke="{colour}"/>')
         parts.append(f'<circle cx="{x:.1f}" cy="{y(p.value):.1f}" r="3.2" fill="{colour}">')
-        parts.append(f"<title>{escape(said)}</title></circle>")
+        parts.append(f"<title>{escape(_said(line, p))}</title></circle>")
     parts.append(f'<text x="{LEFT + 8 + 130 * number}" y="{TOP + 4}" fill="{colour}">{escape(line.name)}</text>')
     return parts

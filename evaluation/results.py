@@ -18,7 +18,8 @@ from gsn.select import select
 from gsn.steps import Step
 
 from . import tables
-from .charts import Line, Point, curve
+from .charts import Line, Point, curve, ranking
+from .prompts import PromptSet
 from .report import PAPER, markdown_table
 from .rows import ABOUT, ROWS
 from .study import PLAIN, Study, from_json
@@ -59,12 +60,52 @@ def methods(name: str) -> list[str]:
     cost = json.loads(COST.read_text(encoding="utf-8"))
     out = []
     for one in study.sets:
-        cells = [c for c in tables.cells(study, rows) if (c.set, c.split) == (one.name, one.split) and not c.step]
+        cells = _own_steps(study, rows, one)
+        out += [f"![{_title_of_methods(name, one.name)}](figures/{_methods_file(name, one.name)})", ""]
         out += [f"**{one.name}, {one.split}** ({one.source})", ""]
         head = ("method", "success [95 % of images]", "[95 % of prompts]", "n", "subjects found, by their place",
                 "won / lost", "p", "art explains", "things too many", "gradients", "time of plain")  # fmt: skip
         out += [*markdown_table(head, [_method(c, cost) for c in cells]), ""]
     return out[:-1]
+
+
+def _own_steps(study: Study, rows: list[dict], one: PromptSet) -> list[tables.Cell]:
+    """The set's cells of methods at their own steps."""
+    return [c for c in tables.cells(study, rows) if (c.set, c.split) == (one.name, one.split) and not c.step]
+
+
+def _methods_file(name: str, kind: str) -> str:
+    return f"methods_{name}_{kind.replace(' ', '_')}.svg"
+
+
+def _title_of_methods(name: str, kind: str) -> str:
+    return f"Methods on the {name}, {kind}"
+
+
+def methods_figures(name: str) -> dict[Path, str]:
+    """Each method's success, the share of its subjects, and how much of its pictures is whole drawings."""
+    study, rows = study_of(name)
+    drawn = {}
+    for one in study.sets:
+        cells = _own_steps(study, rows, one)
+        lines = [
+            Line("all named are there", [Point(c.label, c.rate, c.low, c.high) for c in cells]),
+            Line("of the named ones, found", [_recall(c) for c in cells]),
+            Line("the art explains", [Point(c.label, *c.more["explained"]) for c in cells if "explained" in c.more]),
+        ]
+        drawn[FIGURES / _methods_file(name, one.name)] = _file(
+            ranking(_title_of_methods(name, one.name), lines, "share, with its 95 % interval")
+        )
+    return drawn
+
+
+def _recall(cell: tables.Cell) -> Point:
+    found, n = (sum(one) for one in zip(*cell.by_position, strict=True))
+    return Point(cell.label, found / n, *wilson(found, n))
+
+
+def _file(svg: str) -> str:
+    return svg.replace("<svg ", '<svg xmlns="http://www.w3.org/2000/svg" ', 1) + "\n"
 
 
 def _method(cell: tables.Cell, cost: dict) -> list[str]:
@@ -121,8 +162,9 @@ def figure(model: str) -> str:
     if guided:
         lines.append(Line("and guided", [one for _, one in guided.values()]))
     ticks = [str(cell["step"]) for cell in test["curve"]]
-    drawn = curve(_title(model, n), ticks, lines, point("plain", test["plain"]), f"refined step ({test['sampler']})")
-    return drawn.replace("<svg ", '<svg xmlns="http://www.w3.org/2000/svg" ', 1) + "\n"
+    return _file(
+        curve(_title(model, n), ticks, lines, point("plain", test["plain"]), f"refined step ({test['sampler']})")
+    )
 
 
 def _title(model: str, n: int) -> str:
@@ -158,7 +200,7 @@ def regret(_: str) -> list[str]:
         test = {c["step"]: [all(pair) for pair in c["found"]] for c in found["test"]["curve"]}
         best = max(test, key=lambda step: sum(test[step]))
         mine, seeds = test[chosen["step"]], len(found["test"]["seeds"])
-        by_prompt = [(sum(test[best][i:i + seeds]) - sum(mine[i:i + seeds])) / seeds for i in range(0, n, seeds)]
+        by_prompt = [(sum(test[best][i : i + seeds]) - sum(mine[i : i + seeds])) / seeds for i in range(0, n, seeds)]
         _, low, high = bootstrap_mean(by_prompt)
         lost = 100 * (sum(test[best]) - sum(mine)) / n
         pairs = list(zip(test[best], mine, strict=True))
@@ -257,7 +299,15 @@ def written(text: str) -> str:
 
 
 def figures() -> dict[Path, str]:
-    return {FIGURES / f"steps_{model}.svg": figure(model) for model, path in VALIDATION.items() if path.exists()}
+    found = {FIGURES / f"steps_{model}.svg": figure(model) for model, path in VALIDATION.items() if path.exists()}
+    for name in _named("methods"):
+        found |= methods_figures(name)
+    return found
+
+
+def _named(part: str) -> list[str]:
+    """What RESULTS.md shows a part of."""
+    return [match[3] for match in _MARKED.finditer(RESULTS.read_text(encoding="utf-8")) if match[2] == part]
 
 
 def write() -> None:

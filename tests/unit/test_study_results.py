@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from evaluation import after, user_study
-from evaluation.charts import Line, Point, curve
+from evaluation.charts import Line, Point, curve, ranking
 from evaluation.export import export, geneval_metadata
 from evaluation.prompts import marked_case
 from evaluation.report import curves, html, markdown
@@ -135,6 +135,15 @@ def test_a_chart_is_scaled_and_says_its_values():
     assert "a &amp; b at 8: 35.0 % [30.0, 40.0]" in drawn and ">40 %<" in drawn
     low, high = (float(y) for y in re.findall(r'cy="([\d.]+)"', drawn))
     assert low > high  # a larger value is drawn higher
+
+
+def test_a_ranking_has_a_row_for_each_method_and_a_line_may_lack_some():
+    both = Line("found", [Point("plain", 0.25, 0.2, 0.3), Point("a & b", 0.75, 0.7, 0.8)])
+    drawn = ranking("t", [both, Line("explained", [Point("a & b", 0.5, 0.4, 0.6)])], "share")
+    assert "explained at a &amp; b: 50.0 % [40.0, 60.0]" in drawn and drawn.count("<circle") == 3
+    centres = [(float(x), float(y)) for x, y in re.findall(r'cx="([\d.]+)" cy="([\d.]+)"', drawn)]
+    assert centres[0][0] < centres[2][0] < centres[1][0]  # a larger value is drawn further right
+    assert centres[0][1] < centres[1][1] < centres[2][1]  # rows in their order, in each the lines in theirs
 
 
 # --- exports
