@@ -20,7 +20,7 @@ from gsn.steps import Step
 from . import tables
 from .charts import Line, Point, curve, ranking
 from .prompts import PromptSet
-from .report import PAPER, markdown_table
+from .report import PAPER, markdown_table, shares
 from .rows import ABOUT, ROWS
 from .study import PLAIN, Study, from_json
 
@@ -88,20 +88,10 @@ def methods_figures(name: str) -> dict[Path, str]:
     drawn = {}
     for one in study.sets:
         cells = _own_steps(study, rows, one)
-        lines = [
-            Line("all named are there", [Point(c.label, c.rate, c.low, c.high) for c in cells]),
-            Line("of the named ones, found", [_recall(c) for c in cells]),
-            Line("the art explains", [Point(c.label, *c.more["explained"]) for c in cells if "explained" in c.more]),
-        ]
         drawn[FIGURES / _methods_file(name, one.name)] = _file(
-            ranking(_title_of_methods(name, one.name), lines, "share, with its 95 % interval")
+            ranking(_title_of_methods(name, one.name), shares(cells), "share, with its 95 % interval")
         )
     return drawn
-
-
-def _recall(cell: tables.Cell) -> Point:
-    found, n = (sum(one) for one in zip(*cell.by_position, strict=True))
-    return Point(cell.label, found / n, *wilson(found, n))
 
 
 def _file(svg: str) -> str:
