@@ -68,6 +68,10 @@ class Refine:
         check_rate(self.lr, self.momentum)
         if self.optimiser not in OPTIMISERS:
             raise ValueError(f"unknown optimiser '{self.optimiser}'; use one of {', '.join(OPTIMISERS)}")
+        if self.optimiser == "adam" and self.momentum:
+            raise ValueError(
+                f"momentum is {self.momentum:g}, but adam has its own and does not use it; give 0, or optimiser sgd"
+            )
         if self.patience < 0:
             raise ValueError(f"patience is {self.patience}; give 0 (off) or more updates")
         check_schedule(self.schedule)
