@@ -99,7 +99,7 @@ class Refine:
         idle = torch.zeros_like(running, dtype=torch.long)  # updates since the least loss was last undercut
         for iteration in range(self.iterations):
             context.check()
-            value = context.evaluate(z.detach(), forwards)
+            value = context.evaluate(z.detach(), forwards, moving=running)
             if iteration == 0:
                 context.keep(self.name, 0, "before", value.maps)
             context.record(self.name, iteration, value, z.detach() - latent)
@@ -123,7 +123,7 @@ class Refine:
             if not running.any():
                 break
         context.check()
-        last = context.evaluate(z.detach(), forwards, grad=False)
+        last = context.evaluate(z.detach(), forwards, grad=False, moving=running)  # the others were seen
         finite = last.finite & torch.isfinite(z.detach()).flatten(1).all(1)
         for i in (running & ~finite).nonzero().flatten().tolist():
             reasons[i] = f"loss not finite after update {done[i]}; kept the last finite latent"
