@@ -34,14 +34,20 @@ class History:
             previous = self._latest
         return Earlier(*(None if maps is None else maps[rows] for maps in (previous, average)))
 
-    def note(self, step: int, maps: Tensor) -> None:
-        """Add an evaluation's maps, [B, S, h, w]."""
+    def note(self, step: int, maps: Tensor, moving: Tensor | None = None) -> None:
+        """Add an evaluation's maps, [B, S, h, w]; moving: see `Context.evaluate`."""
         maps, average = maps.detach(), self._earlier.average
         previous = self._earlier.previous if step == self._step else self._latest
         if average is None or average.shape != maps.shape:
             average = maps
-        average = _AVERAGE_DECAY * average + (1 - _AVERAGE_DECAY) * maps
+        share = maps.new_full((len(maps),), 1 - _AVERAGE_DECAY)
+        share = share if moving is None else share * moving
+        average = average + per_image(share, maps) * (maps - average)
         self._step, self._latest, self._earlier = step, maps, Earlier(previous, average)
+
+    def forget(self) -> None:
+        """From here on as at a run's first evaluation."""
+        self._step, self._latest, self._earlier = None, None, Earlier()
 
 
 Levels = tuple[tuple[str, float], ...]  # (loss or "total", a level at or below which it is good enough)
@@ -142,8 +148,14 @@ class Context:
     spared: bool = False  # memory ran out before, and was released
     began: float = field(default_factory=time.perf_counter)
 
-    def evaluate(self, latent: Tensor, forwards: tuple[Forward, ...], grad: bool = True) -> Gradient:
-        """Loss and gradient with respect to the latent, entry by entry so that one graph lives at a time."""
+    def evaluate(
+        self, latent: Tensor, forwards: tuple[Forward, ...], grad: bool = True, moving: Tensor | None = None
+    ) -> Gradient:
+        """Loss and gradient with respect to the latent, entry by entry so that one graph lives at a time.
+
+        moving: [B] bool, the images that have not stopped; what losses look back on takes in no others, so that an
+        image has the history that it would have alone. None: all.
+        """
         while True:
             result = self._with_memory(latent, forwards, grad)
             overflowed = torch.isfinite(result.loss) & ~result.finite
@@ -151,7 +163,7 @@ class Context:
                 break
             self.loss_scale = max(1.0, self.loss_scale / 2)
         for forward, maps in zip(forwards, result.by_entry, strict=True):
-            forward.history.note(self.step.index, maps)
+            forward.history.note(self.step.index, maps, moving)
         return result
 
     def fresh_noise(self, like: Tensor) -> Tensor:

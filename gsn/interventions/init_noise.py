@@ -11,6 +11,8 @@ Deviations. The paper shifts z itself, which is the noise to within 0.3 % where 
 noise in it leaves the picture of an image-to-image run alone and makes KL mean what it says. The reference repeats
 KL steps without end (its users met that): the KL is a mean, so a step brings it down by about one part in
 (elements / 20), and large latents take many thousands. After KL_STEPS of them (lv, mu) are shrunk onto the level.
+Rounds are compared by the sum of the losses that have a level. The reference adds 1 where self_conflict is at most
+1e-6, as if it had not been computed; here that is a round whose subjects are wholly apart, and it counts as the best.
 """
 
 from __future__ import annotations
@@ -174,6 +176,8 @@ class _Search:
         best_latents = torch.where(per_image(usable, best.noise), self._moved(best.noise, best.p), self.latent)
         self.result = torch.where(per_image(self.done, best.noise), self.result, best_latents)
         context.check()
+        for forward in self.forwards:  # noise that was given up is no part of the run that losses look back on
+            forward.history.forget()
         last = context.evaluate(self.result, self.forwards, grad=False)
         finite = last.finite & torch.isfinite(self.result).flatten(1).all(1)
         before = torch.where(per_image(usable, best.noise), self._moved(best.noise, best.good), self.latent)

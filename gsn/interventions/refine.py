@@ -68,6 +68,10 @@ class Refine:
         check_rate(self.lr, self.momentum)
         if self.optimiser not in OPTIMISERS:
             raise ValueError(f"unknown optimiser '{self.optimiser}'; use one of {', '.join(OPTIMISERS)}")
+        if self.optimiser == "adam" and self.momentum:
+            raise ValueError(
+                f"momentum is {self.momentum:g}, but adam has its own and does not use it; give 0, or optimiser sgd"
+            )
         if self.patience < 0:
             raise ValueError(f"patience is {self.patience}; give 0 (off) or more updates")
         check_schedule(self.schedule)
@@ -95,7 +99,7 @@ class Refine:
         idle = torch.zeros_like(running, dtype=torch.long)  # updates since the least loss was last undercut
         for iteration in range(self.iterations):
             context.check()
-            value = context.evaluate(z.detach(), forwards)
+            value = context.evaluate(z.detach(), forwards, moving=running)
             if iteration == 0:
                 context.keep(self.name, 0, "before", value.maps)
             context.record(self.name, iteration, value, z.detach() - latent)
@@ -119,7 +123,7 @@ class Refine:
             if not running.any():
                 break
         context.check()
-        last = context.evaluate(z.detach(), forwards, grad=False)
+        last = context.evaluate(z.detach(), forwards, grad=False, moving=running)  # the others were seen
         finite = last.finite & torch.isfinite(z.detach()).flatten(1).all(1)
         for i in (running & ~finite).nonzero().flatten().tolist():
             reasons[i] = f"loss not finite after update {done[i]}; kept the last finite latent"

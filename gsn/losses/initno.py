@@ -10,7 +10,8 @@
 compared with them; at a run's first evaluation it is M itself, and the loss 0. The code adds up attend_excite +
 self_conflict + clean on the initial noise, the second only for images whose first is at most 0.5, and attend_excite +
 self_conflict + 0.1 clean + 0.1 alignment in its refinements.
-Deviation: the code adds 1e-6 to self_conflict's divisor, which is near 2.
+Deviations: the code adds 1e-6 to self_conflict's divisor, which is near 2; it looks twice at the latent with which a
+refinement begins, where here the one with which it ends is looked at twice, the second time to guide.
 """
 
 from __future__ import annotations

@@ -1,5 +1,6 @@
 """Every method by its name, through ComfyUI's own executor: on the demo model, or on a toy of the kind it is for."""
 
+import functools
 import json
 import re
 
@@ -20,11 +21,11 @@ DDPM = {"sampler_name": "ddpm", "scheduler": "ddim_uniform"}
 FLOW = {"sampler_name": "euler", "scheduler": "normal"}
 
 
-def graph(preset=None, file="", on="demo", **sampler):
-    """on: the demo model, a toy with a text encoder, or one of the zoo."""
+def graph(preset=None, file="", on="demo", text=PROMPT, **sampler):
+    """on: the demo model, a toy with a text encoder, or one of the zoo, whose text is its own."""
     nodes = {
         "model": {"class_type": "GSNDemoModel", "inputs": {"which": "unet"}},
-        "positive": {"class_type": "GSNSubjects", "inputs": {"clip": ["model", 1], "text": PROMPT, "subjects": ""}},
+        "positive": {"class_type": "GSNSubjects", "inputs": {"clip": ["model", 1], "text": text, "subjects": ""}},
         "negative": {"class_type": "CLIPTextEncode", "inputs": {"clip": ["model", 1], "text": ""}},
         "latent": {"class_type": "EmptyLatentImage", "inputs": {"width": 64, "height": 64, "batch_size": 1}},
     }
@@ -99,34 +100,69 @@ ON = dict.fromkeys(NAMES, "demo") | dict.fromkeys((name for name in NAMES if "(S
 ON |= {"Ours (SDXL)": "sdxl", "Ours (SD 3.5)": "sd35_medium", "Ours (Flux)": "flux_dev"}
 
 
+def written(comfy, name, content):
+    """A preset file in ComfyUI's input folder."""
+    (comfy.base / "input" / f"{name}.json").write_text(json.dumps(content))
+    return f"{name}.json"
+
+
 def shortened(comfy, name):
-    """A preset file in ComfyUI's input folder: less of what is repeated hundreds of times."""
+    """A preset file with less of what is repeated hundreds of times."""
     content = json.loads(comfy.run(graph(name, on=ON[name]), [("preset", 3)]).check()["preset", 3])
     for move in content["moves"]:
         if "samples" in move:
             move["iterations"] //= 5
         if "rounds" in move:
             move |= {"rounds": 2, "last_iterations": 20}
-    (comfy.base / "input" / f"{name}.json").write_text(json.dumps(content))
-    return f"{name}.json"
+    return written(comfy, name, content)
+
+
+@pytest.fixture(scope="module")
+def plain_of(comfy):
+    """plain_of(on): the latent without a preset, sampled once for all that run on this model."""
+    return functools.cache(lambda on: comfy.run(graph(on=on), ["out"]).check()["out"]["samples"])
+
+
+def lowered(comfy, name, trace, content, **more):
+    """Which of a preset's actions had something to lower, and did. trace, content: of its run, which more says of what.
+
+    A refinement ends below where it began. Guidance looks but once at a step, so it is run again alone, with a look
+    after each of its updates: more guidance, by nearly nothing.
+    """
+    found = set()
+    for stop in (one for one in trace.stops if one.iterations[0]):
+        own = [r.loss[0] for r in trace.records if r.action == stop.action and r.step == stop.step]
+        print(stop.action, stop.step.index, own[0], own[-1])
+        assert own[-1] < own[0], f"{stop.action} at {stop.step}"
+        found.add(stop.action)
+    moves = [one for one in json.loads(content)["moves"] if one["do"] == "guide"]
+    if moves:
+        looking = [again for one in moves for again in (one, one | {"size": 1e-6})]
+        _, seen, _, _ = run(comfy, name, file=written(comfy, f"{name} looking", {"moves": looking}), **more)
+        before, after = ([r.loss[0] for r in seen.records[n::2]] for n in (0, 1))
+        print("guide", before, after)
+        assert len(before) == len(after) > 1 and sum(after) < sum(before)
+        found.add("guide")
+    return found
 
 
 @pytest.mark.parametrize("name, on", [*ON.items(), ("Ours (SD 3.5)", "sd35_large"), ("Ours (Flux)", "chroma")])
-def test_a_preset_runs_lowers_its_loss_leaves_nothing_and_repeats(comfy, name, on):
-    preset = presets(comfy)[name]
-    plain = comfy.run(graph(on=on), ["out"]).check()["out"]["samples"]
+def test_a_preset_runs_lowers_its_loss_leaves_nothing_and_repeats(comfy, plain_of, name, on):
+    preset, plain = presets(comfy)[name], plain_of(on)
     session = comfy.session()
     file = shortened(comfy, name) if name.startswith(("SAGA", "InitNO")) else ""
-    latent, trace, said, _ = run(session, name, on=on, file=file)
+    latent, trace, said, content = run(session, name, on=on, file=file)
     assert torch.equal(session.run(graph(on=on), ["out"]).check()["out"]["samples"], plain)
     assert name in said and preset.source in said
     if not preset.moves:
         assert torch.equal(latent, plain)
         return
     assert not torch.equal(latent, plain) and torch.isfinite(latent).all()
-    for stop in (one for one in trace.stops if one.iterations[0]):
-        own = [r.loss[0] for r in trace.records if r.action == stop.action and r.step == stop.step]
-        assert min(own[1:]) < own[0], f"{stop.action} at {stop.step}"
+    moves = [move for move in preset.moves if move.only != "attributes"]  # the prompt has none
+    terms = {term.loss for move in moves if move.intervention.reads_maps for term in move.objective.terms}
+    assert {loss for record in trace.records for loss in record.terms} == terms
+    expected = {move.intervention.name for move in moves if move.intervention.gradients}
+    assert lowered(comfy, name, trace, content, on=on) == expected, "only without gradients there is no loss to lower"
     assert torch.equal(run(comfy, name, on=on, file=file)[0], latent)
 
 
@@ -160,12 +196,10 @@ def test_a_family_default_says_that_it_is_untested(comfy, name):
 
 
 def test_divide_and_bind_binds_where_there_is_something_to_bind(comfy):
-    for text, loss in ((PROMPT, "tv"), ("a photo of a red cat and a dog", "tv_bind")):
-        nodes = graph("Divide&Bind")
-        nodes["positive"]["inputs"]["text"] = text
-        trace = comfy.run(nodes, ["out", ("preset", 1)]).check()["preset", 1].trace
-        assert all(next(iter(record.terms)) == loss for record in trace.records)
-        assert {record.action for record in trace.records} == {"refine", "guide"}
+    text = "a photo of a red cat and a dog"
+    _, trace, _, content = run(comfy, "Divide&Bind", text=text)
+    assert all(list(record.terms) == ["tv_bind", "tv"] for record in trace.records)
+    assert lowered(comfy, "Divide&Bind", trace, content, text=text) == {"refine", "guide"}
 
 
 def test_a_preset_file_is_a_preset(comfy, tmp_path):

@@ -44,6 +44,30 @@ def test_adam_walks_the_known_way():
     assert torch.allclose(refined, torch.full_like(z0, x), atol=1e-6)
 
 
+def test_momentum_walks_the_known_way():
+    model, z0 = Quadratic(1.0), torch.zeros(2, 1, 2, 2)
+    refined = Refine(7, 0.1, "sgd", momentum=0.6).apply(z0, (model,), context(model))
+    x, speed = 0.0, 0.0
+    for _ in range(7):
+        speed = 0.6 * speed + (x - 1.0)
+        x -= 0.1 * speed
+    assert torch.allclose(refined, torch.full_like(z0, x), atol=1e-6)
+
+
+@pytest.mark.parametrize("optimiser, momentum", [("sgd", 0.9), ("adam", 0.0)])
+def test_momentum_does_not_move_an_image_that_has_stopped(optimiser, momentum):
+    """Adam has its own."""
+    z0 = torch.stack([torch.full((1, 2, 2), 0.5), torch.full((1, 2, 2), -40.0)])
+    model = Quadratic(1.0)
+    refine = Refine(8, 0.1, optimiser, momentum, stop=(("total", 0.1),))
+    opened = context(model)
+    together = refine.apply(z0, (model,), opened)
+    first, second = opened.trace.stops[0].iterations
+    assert 1 < first < second == 8
+    assert torch.equal(together[:1], refine.apply(z0[:1], (model,), context(model)))
+    assert opened.trace.records[-1].loss[0] == opened.trace.records[first].loss[0] <= 0.1
+
+
 def test_a_batch_is_its_single_images():
     torch.manual_seed(0)
     z0, model = torch.randn(3, 1, 2, 2), Quadratic(1.0)
@@ -128,6 +152,12 @@ def test_out_of_memory_goes_on_one_image_at_a_time():
     plain = Quadratic(1.0)
     assert torch.equal(refined, Refine(4).apply(z0, (plain,), context(plain)))
     assert freed == [True] and "one image at a time" in opened.trace.notes[0]
+
+
+def test_adam_takes_no_momentum():
+    with pytest.raises(ValueError, match="momentum is 0.4, but adam has its own"):
+        Refine(momentum=0.4).check(PAPER)
+    Refine(optimiser="sgd", momentum=0.4).check(PAPER)
 
 
 @pytest.mark.parametrize("bad", [Refine(-1), Refine(lr=math.nan), Refine(lr=-1.0), Guide(math.inf), Guide(-1.0)])

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 sys.path.insert(0, str(Path(__file__).parent))
-from golden import attention, subjects
+from golden import attention, of_two_encoders, subjects
 
 from gsn.losses import LOSSES, PAPER, objective
 from gsn.maps import MapProcessing, SubjectMaps, smooth, subject_maps
@@ -33,6 +33,26 @@ def terms(groups, processing):
 def test_golden_vectors(groups, processing, expected):
     for got, want in zip(terms(groups, processing), expected, strict=True):
         assert want is None or got == pytest.approx(want, abs=1e-5)
+
+
+def test_golden_sum_of_the_papers_losses():
+    """The paper's text leaves open whether it adds them up or takes their mean."""
+    added = objective("attend_excite") + objective("iou")
+    for groups, expected in (([[5], [8]], 0.8000530 + 0.0483342), ([[5], [8], [11]], 0.8044756 + 0.0411991)):
+        total = float(added.evaluate(attention(), subjects(*groups), PADDED).total)
+        assert total == pytest.approx(expected, abs=1e-5)
+        assert total == pytest.approx(2 * terms(groups, PADDED)[2], abs=1e-6)
+
+
+def test_golden_vectors_of_two_encoders():
+    """SD 3: each encoder's words are stretched by themselves, and a subject's two maps averaged."""
+    seen, prompt = of_two_encoders()
+    value = PAPER.evaluate(seen, prompt, WORDS)
+    assert float(value.terms["attend_excite"]) == pytest.approx(0.8509220, abs=1e-5)
+    assert float(value.terms["iou"]) == pytest.approx(0.4843528, abs=1e-5)
+    alone = [PAPER.evaluate(seen, prompt, MapProcessing("words", stream=name)) for name in ("clip", "t5")]
+    peaks = [float(one.terms["attend_excite"]) for one in alone]
+    assert sum(peaks) / 2 == pytest.approx(0.8140860, abs=1e-5)
 
 
 def test_golden_maxima():

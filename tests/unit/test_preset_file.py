@@ -46,6 +46,7 @@ BAD = {
     "half an iteration": (edited(iterations=2.5), "iterations is 2.5; write a whole number"),
     "fewer than none": (edited(iterations=-1), "iterations is -1"),
     "infinite rate": (edited(lr=float("inf")), "lr is inf"),
+    "momentum that Adam would not use": (edited(momentum=0.4), r"moves\[0\]: momentum is 0.4, but adam has its own"),
     "unknown loss": (edited(loss=[{"loss": "attend"}]), r"loss\[0\].loss is 'attend'"),
     "no loss": (edited(loss=[]), "loss is missing"),
     "a weight that is no number": (edited(loss=[{"loss": "iou", "weight": True}]), "weight is True"),
