@@ -297,7 +297,7 @@ def with_numbers(preset: Preset, step: Step, iterations: int, rate: float, size:
 
 
 def with_refinement_at(preset: Preset, step: Step, noise: str = "", said: str = "") -> Preset:
-    """The preset with its one refinement at another step; guidance that begins after it still does.
+    """The preset with its one refinement at another step; guidance that begins after it still does, if it can.
 
     noise: whose noise levels the step is of, if known. said: where the step is from. Raises ValueError for a preset
     without a refinement at one step, or with several; InitNO's belongs to the first step.
@@ -312,6 +312,8 @@ def with_refinement_at(preset: Preset, step: Step, noise: str = "", said: str = 
     for n, move in enumerate(preset.moves):
         levels = move.last is not None and move.first.unit == before.unit == "sigma"
         follows = levels and move.first.value < before.value
+        if follows and _after(step).unit == "sigma" and _after(step).value < move.last.value:
+            continue  # it would end before it begins
         if n == places[0] or follows:
             move = replace(move, first=_after(step) if follows else step, paper_step="")
         moves.append(move)

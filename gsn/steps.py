@@ -93,7 +93,11 @@ class Schedule:
         return nearest if nearest < self.steps else None
 
     def between(self, first: Step, last: Step, auto: tuple[float, float]) -> tuple[int, ...]:
-        """Indices of all steps from first to last, both included. Auto ends come from the preset's sigmas."""
+        """Indices of all steps from first to last, both included. Auto ends come from the preset's sigmas.
+
+        Raises StepError for an index past the end and for a range that runs backwards.
+        """
+        check_range(first, last)
         ends = []
         for step, auto_sigma in ((first, auto[0]), (last, auto[1])):
             step.check()
@@ -112,6 +116,16 @@ class Schedule:
         if step.unit == "auto":
             return auto_sigma
         return self.percent_to_sigma(step.value / 100) if step.unit == "percent" else step.value
+
+
+def check_range(first: Step, last: Step) -> None:
+    """Raise StepError where the last step comes before the first; of two units only a run can tell."""
+    if first.unit != last.unit or first.unit == "auto":
+        return
+    backwards = first.value < last.value if first.unit == "sigma" else first.value > last.value
+    if backwards:
+        falling = "; a sigma falls over the run" if first.unit == "sigma" else ""
+        raise StepError(f"the range from {first} to {last} runs backwards{falling}: exchange the two")
 
 
 def parse_steps(text: str) -> tuple[Step, ...]:

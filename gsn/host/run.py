@@ -98,6 +98,7 @@ def prepare(plan: Plan, sampler: Any, guider: Any, sigmas: Tensor, noise: Tensor
     origin = actions[0].origin
     for action in actions:
         named(action.origin, action.objective.check_terms)
+        named(action.origin, action.objective.check_weights)
         named(action.origin, action.intervention.check, action.objective)
     model = guider.inner_model
     family = family_of(model, origin)

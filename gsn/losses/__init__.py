@@ -198,6 +198,12 @@ class Objective:
             if term.while_below is not None and term.while_below[0] not in names:
                 raise ValueError(f"loss '{term.loss}' waits for '{term.while_below[0]}', which is not in the sum")
 
+    def check_weights(self) -> None:
+        """Raise ValueError where no term counts; one node of a chain may well add a term that is only watched."""
+        if not any(term.weight for term in self.terms):
+            names = ", ".join(dict.fromkeys(term.loss for term in self.terms))
+            raise ValueError(f"the loss '{names}' has weight 0, so there is nothing to lower; give one loss a weight")
+
     def check(self, subjects: Subjects, grid: tuple[int, int]) -> None:
         """Raise ValueError if no term is defined for these subjects, or one refuses them. grid: (h, w) of the maps."""
         count = len(subjects.items)

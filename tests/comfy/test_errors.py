@@ -25,6 +25,12 @@ def one_subject_for_iou():
     return nodes
 
 
+def weighed(weight):
+    nodes = graph([refine(loss=["l", 0])])
+    nodes["l"] = {"class_type": "GSNLoss", "inputs": {"method": "iou", "weight": weight}}
+    return nodes
+
+
 def concatenated():
     nodes = graph([refine()])
     both = {"conditioning_to": ["2", 0], "conditioning_from": ["3", 0]}
@@ -48,6 +54,8 @@ CASES = {
     "nan step": (lambda: graph([refine(step=float("nan"))]), "finite"),
     "nan rate": (lambda: graph([refine(lr=float("nan"))]), "lr"),
     "infinite strength": (lambda: graph([guide(step_size=float("nan"))]), "step size"),
+    "backwards": (lambda: graph([guide(first_step=4, last_step=1)]), "GSNGuidance: the range from 4 to 1 runs"),
+    "no weight": (lambda: weighed(0.0), "SingleStepIterRef: the loss 'iou' has weight 0"),
     "one subject": (one_subject_for_iou, "at least 2"),
     "no such block": (lambda: graph([capture(blocks="out15"), refine()]), "output8"),
     "unreadable block": (lambda: graph([capture(blocks="up3"), refine()]), "up3"),

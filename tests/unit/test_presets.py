@@ -4,6 +4,7 @@ import pytest
 
 from gsn.interventions import Guide, Refine
 from gsn.model_presets import MODEL_PRESETS
+from gsn.preset_file import from_json, to_json
 from gsn.presets import (
     PRESET_FAMILIES,
     PRESETS,
@@ -100,6 +101,12 @@ def test_guidance_that_follows_the_refinement_still_does():
     for name in ("SynGen+", "SAGA+"):  # it begins before, or at that step: its place is its own
         guided = with_refinement_at(PRESETS[name], Step(3, "index")).moves[1]
         assert guided == PRESETS[name].moves[1]
+
+
+def test_guidance_that_would_end_before_it_begins_is_left_out():
+    last = Step(1.2, "sigma")  # after the guidance's last step
+    (move,) = with_refinement_at(PRESETS["Ours+"], last).moves
+    assert move.first == last and from_json(to_json(with_refinement_at(PRESETS["Ours+"], last))).moves == (move,)
 
 
 def test_a_preset_without_one_refinement_is_refused():
