@@ -27,7 +27,7 @@ from .capture import check_images, choose_layers, finer_layers, grid_of
 from .checks import check_latent, check_lengths, check_stream, entries_of, named, part_seen, with_their_subjects
 from .differentiable import differentiable, refuse_foreign
 from .families import family_of
-from .forward import EntryForward, OpenedStep, Reading, detached, noise_level, unnoticed
+from .forward import EntryForward, OpenedStep, Reading, detached, noise_level, unnoticed, vp_scale
 from .preview import preview_of
 from .split import draws_noise, opened
 from .walk import walking
@@ -229,7 +229,7 @@ class _Run:
     @contextmanager
     def in_place(self, sampler: Any) -> Iterator[None]:
         """While inside, the sampler calls `edit` at the steps to be opened; afterwards all is as before."""
-        with opened(sampler, self.actions, self.edit, self.note) if self.actions else nullcontext():
+        with opened(sampler, self.actions, self.edit, self.note, self.begin) if self.actions else nullcontext():
             yield
         if self.editing is not None:
             self.editing.report(self.trace)
@@ -238,16 +238,33 @@ class _Run:
         """The sampler's arguments, with the edits of attention in them."""
         return extra_args if self.editing is None else self.editing.attached(extra_args)
 
+    def begin(self, x: Tensor, model_k: Any, extra_args: dict) -> None:
+        """Tell what a person should know of this run before its first model call."""
+        function, options = self.stock
+        sampling, noise = self.guider.inner_model.model_sampling, self._initial_noise(x.device) is not None
+        for index, acting in self.actions.items():
+            for action in (one for one in acting if one.intervention.draws_noise):
+                level = noise_level(sampling, self.sigmas[index].detach())
+                for text in action.intervention.warnings(level, index == 0, noise):
+                    self.note(f"{action.origin}: {text}")
+                later = self.sigmas[index:]
+                if isinstance(action.intervention, Distribution) and draws_noise(
+                    function, model_k, x, later, extra_args, options
+                ):
+                    self.note(
+                        f"{action.origin}: sampler '{getattr(function, '__name__', '?')}' adds noise of its own at the"
+                        " steps that follow, so pictures drawn from one distribution differ by that as well; the same"
+                        " seed gives the same pictures"
+                    )
+
     def edit(self, x: Tensor, index: int, model_k: Any, extra_args: dict, denoised: Tensor | None) -> None:
         """Carry out the actions of step `index` on the sampler's state x, in place."""
         model = self.guider.inner_model
         info = StepInfo(index, self.schedule.sigmas[index], self.schedule.percent(self.schedule.sigmas[index]))
         sigma = self.sigmas[index].detach()
-        scale = float(model.model_sampling.calculate_input(sigma.reshape(1), torch.ones(1, device=x.device)))
+        scale = vp_scale(model.model_sampling, sigma.to(x.device))
         delta, drawn = None, 0
         for action in self.actions[index]:
-            if isinstance(action.intervention, Distribution):
-                self._tell_of_noise(action, x, index, model_k, extra_args)
             try:
                 step = OpenedStep(x, sigma, scale, model, model_k, extra_args)
                 delta = self._act(action, info, step, denoised, _noise_seed(extra_args, index, drawn))
@@ -306,7 +323,7 @@ class _Run:
                 release=release,
                 claim=lambda forward, owners: self.claims.append((forward, owners)),
                 one_by_one=way.one_by_one,
-                level=noise_level(step),
+                level=noise_level(step.model.model_sampling, step.sigma),
                 denoised=None if denoised is None else denoised.detach().clone().float(),
                 initial_noise=self._initial_noise(step.x.device),
                 generator=torch.Generator().manual_seed(noise_seed),
@@ -321,15 +338,6 @@ class _Run:
                 return torch.zeros_like(step.x)
             z = action.intervention.apply(z0, forwards, context)
             return (z - z0) / step.scale
-
-    def _tell_of_noise(self, action: Action, x: Tensor, index: int, model_k: Any, extra_args: dict) -> None:
-        function, options = self.stock
-        if draws_noise(function, model_k, x, self.sigmas[index:], extra_args, options):
-            name = getattr(function, "__name__", "?")
-            self.note(
-                f"{action.origin}: sampler '{name}' adds noise of its own at the steps that follow, so pictures drawn"
-                " from one distribution differ by that as well; the same seed gives the same pictures"
-            )
 
     def _initial_noise(self, device: Any) -> Tensor | None:
         noise = self.noise.detach().clone().to(device, torch.float32)
