@@ -17,8 +17,10 @@ from .interventions import (
     Reweight,
     Temperature,
 )
+from .interventions.refine import check_levels
 from .losses import PAPER, Objective
 from .steps import Step
+from .subjects import Subjects
 from .trace import TraceHandle
 
 # At one step: look at what came, choose where to begin, refine it, then guide (the methods' own order). Reweighting
@@ -66,6 +68,26 @@ class Action:
                 f"the initial noise is that of the first step, but it was to be optimised at step {max(indices)}, where"
                 " part of it is gone; use step 0, or SingleStepIterRef for a later one"
             )
+
+    def check_levels(self, counts: Sequence[int]) -> None:
+        """Raise ValueError for a level out of reach. counts: how many subjects each conditioning entry has."""
+        if isinstance(self.intervention, Refine | InitNoise):
+            check_levels(self.intervention.stop, self.objective, counts)
+
+    def warning(self, subjects: Subjects) -> str:
+        """What a person should know before a run with these subjects; "" where there is nothing."""
+        idle = self.objective.left_out(subjects) if self.intervention.gradients else ()
+        if not idle:
+            return ""
+        names, labels = ", ".join(f"'{name}'" for name in idle), ", ".join(subjects.labels)
+        one = len(idle) == 1
+        said = (
+            f"with {len(subjects.items)} subject ({labels}) the {'loss' if one else 'losses'} {names}"
+            f" {'does' if one else 'do'} nothing, for {'it compares' if one else 'they compare'} subjects; what is"
+            f" lowered is {self.objective.of(subjects).describe()}"
+        )
+        levels = [name for name, _ in getattr(self.intervention, "stop", ()) if name in idle]
+        return said + (f"; the level of {', '.join(levels)} counts as reached" if levels else "")
 
     @property
     def needs(self) -> frozenset[str]:

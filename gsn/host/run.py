@@ -194,6 +194,11 @@ def _resolve(
         else:
             indices = named(action.origin, schedule.between, action.first, action.last, preset.guide_sigmas)
         named(action.origin, action.check_places, indices)
+        named(action.origin, action.check_levels, [len(subjects.items) for subjects, _ in texts])
+        for said in dict.fromkeys(action.warning(subjects) for subjects, _ in texts) if indices else ():
+            if said and (told := f"{action.origin}: {said}") not in trace.notes:  # a preset may have several such moves
+                trace.notes.append(told)
+                log.warning(told)
         if not indices:
             trace.notes.append(
                 f"{action.origin}: its noise level is not part of this run (sigma {schedule.sigmas[0]:.4g} to"

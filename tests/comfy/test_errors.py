@@ -25,9 +25,9 @@ def one_subject_for_iou():
     return nodes
 
 
-def weighed(weight):
-    nodes = graph([refine(loss=["l", 0])])
-    nodes["l"] = {"class_type": "GSNLoss", "inputs": {"method": "iou", "weight": weight}}
+def with_loss(method, weight=1.0, settings=None, **refinement):
+    nodes = graph([refine(loss=["l", 0], **refinement)])
+    nodes["l"] = {"class_type": "GSNLoss", "inputs": {"method": method, "weight": weight} | (settings or {})}
     return nodes
 
 
@@ -55,7 +55,10 @@ CASES = {
     "nan rate": (lambda: graph([refine(lr=float("nan"))]), "lr"),
     "infinite strength": (lambda: graph([guide(step_size=float("nan"))]), "step size"),
     "backwards": (lambda: graph([guide(first_step=4, last_step=1)]), "GSNGuidance: the range from 4 to 1 runs"),
-    "no weight": (lambda: weighed(0.0), "SingleStepIterRef: the loss 'iou' has weight 0"),
+    "no weight": (lambda: with_loss("iou", 0.0), "SingleStepIterRef: the loss 'iou' has weight 0"),
+    "unreachable": (lambda: with_loss("attend_excite", stop_early=True, threshold=-0.1), "it is never below 0"),
+    "unreachable with these subjects": (lambda: with_loss("conform", stop_early=True, threshold=0.1), "below 0.126928"),
+    "nothing to bind": (lambda: with_loss("syngen", settings={"method.entities": False}), "would always be 0: no"),
     "one subject": (one_subject_for_iou, "at least 2"),
     "no such block": (lambda: graph([capture(blocks="out15"), refine()]), "output8"),
     "unreadable block": (lambda: graph([capture(blocks="up3"), refine()]), "up3"),
