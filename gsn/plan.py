@@ -19,6 +19,7 @@ from .interventions import (
 )
 from .interventions.refine import check_levels
 from .losses import PAPER, Objective
+from .maps import MapChoice
 from .steps import Step
 from .subjects import Subjects
 from .trace import TraceHandle
@@ -36,15 +37,16 @@ class GsnError(ValueError):
 class CaptureSpec:
     """Which attention to read. None or "auto" leaves it to the family's preset.
 
-    blocks: ranges of blocks; ratio: attention grid / latent grid; columns, stream: see MapProcessing.
+    blocks: ranges of blocks; ratio: attention grid / latent grid; stream: see MapProcessing.
     memory: "fast" keeps what backward needs, "low" computes it again, "auto" decides by what is free.
+    maps: of these settings what it says counts before what an action asks for.
     """
 
     blocks: tuple[BlockRange, ...] | None = None
     ratio: float | None = None
-    columns: str = "auto"
     stream: str = "average"
     memory: str = "auto"
+    maps: MapChoice = MapChoice()
 
 
 @dataclass(frozen=True)
@@ -52,6 +54,7 @@ class Action:
     """An intervention at one step (last None) or at every step from first to last.
 
     only: "attributes" or "no attributes": it is for prompts whose subjects have some, or none; "" for all.
+    maps: how the maps are made that it looks at, where the method has its own way.
     """
 
     origin: str  # the node that asked, for messages
@@ -60,6 +63,7 @@ class Action:
     last: Step | None = None
     objective: Objective = PAPER
     only: str = ""
+    maps: MapChoice = MapChoice()
 
     def check_places(self, indices: Sequence[int]) -> None:
         """Raise ValueError for steps of the run at which the intervention has no meaning."""

@@ -15,6 +15,7 @@ from typing import Any
 
 from .interventions import INTERVENTIONS, Intervention
 from .losses import LOSSES, Objective, Term
+from .maps import COLUMNS, MapChoice
 from .presets import PRESET_FAMILIES, Move, Preset
 from .steps import Step, check_range, parse_steps
 
@@ -34,7 +35,8 @@ class PresetError(ValueError):
 
 def to_json(preset: Preset) -> str:
     content = {"use": preset.use, "source": preset.source, "confidence": preset.confidence, "noise": preset.noise,
-               "family": preset.family, "moves": [_written(move) for move in preset.moves]}  # fmt: skip
+               "family": preset.family, "maps": preset.maps.given(),
+               "moves": [_written(move) for move in preset.moves]}  # fmt: skip
     return json.dumps(content, indent=2, ensure_ascii=False)
 
 
@@ -46,14 +48,27 @@ def from_json(text: str) -> Preset:
         raise PresetError(f"this is not JSON: {error}") from None
     except RecursionError:
         raise PresetError("this is nested deeper than any preset; begin again from GSNPreset's json output") from None
-    _known(content, ("use", "source", "confidence", "noise", "family", "moves"), "the preset")
+    _known(content, ("use", "source", "confidence", "noise", "family", "maps", "moves"), "the preset")
     noise = _choice(content.get("noise", "any"), _NOISE, "noise")
     family = _choice(content.get("family", "any"), ("any", *PRESET_FAMILIES), "family")
     moves = content.get("moves")
     if not isinstance(moves, list):
         raise PresetError("moves is missing; give a list, [] for ordinary sampling")
+    maps = _maps(content.get("maps", {}))
     words = {key: _text(content.get(key, ""), key) for key in ("source", "confidence", "use")}
-    return Preset(tuple(_move(one, f"moves[{i}]") for i, one in enumerate(moves)), noise, **words, family=family)
+    made = tuple(_move(one, f"moves[{i}]") for i, one in enumerate(moves))
+    return Preset(made, noise, **words, family=family, maps=maps)
+
+
+def _maps(content: Any) -> MapChoice:
+    _known(content, ("columns", "contrast", "blur"), "maps")
+    numbers = {name: _number(content[name], f"maps.{name}") for name in ("contrast", "blur") if name in content}
+    maps = MapChoice(_choice(content.get("columns", "auto"), COLUMNS, "maps.columns"), **numbers)
+    try:
+        maps.check()
+    except ValueError as error:
+        raise PresetError(f"maps: {error}") from None
+    return maps
 
 
 def _written(move: Move) -> dict:

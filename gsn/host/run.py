@@ -15,6 +15,7 @@ from comfy.patcher_extension import WrappersMP
 from torch import Tensor
 
 from ..interventions import Context, Distribution, History
+from ..maps import MapChoice, MapProcessing
 from ..model_presets import MODEL_PRESETS, ModelPreset
 from ..plan import Action, CaptureSpec, GsnError, Plan
 from ..presets import refuse_other_models
@@ -145,8 +146,7 @@ def prepare(plan: Plan, sampler: Any, guider: Any, sigmas: Tensor, noise: Tensor
     if reading_maps and windows != 0:
         trace.notes.append(f"{origin}: read the whole picture at once; context windows apply to ordinary steps only")
         log.warning(trace.notes[-1])
-    processing = preset.processing(spec.columns, spec.stream)
-    reading = Reading(family, layers, finer_layers(offered, layers), offered, processing)
+    reading = Reading(family, layers, finer_layers(offered, layers), offered, _processing(preset, spec, MapChoice()))
     histories = [History() for _ in entries]
     editing = Editing(family, ranges, with_their_subjects(guider.conds)) if ranges else None
     stock = (sampler.sampler_function, getattr(sampler, "extra_options", {}))
@@ -294,6 +294,7 @@ class _Run:
         def progress(done: int, maps: Tensor | None) -> None:
             bar.update_absolute(done, preview=preview_of(maps))
 
+        reading = replace(self.reading, processing=_processing(self.preset, self.spec, action.maps))
         gradients = action.intervention.gradients
         way = memory.Way(recompute=False, one_by_one=False)
         if gradients:
@@ -320,7 +321,7 @@ class _Run:
                 step=info,
                 total_steps=self.schedule.steps,
                 objective=action.objective,
-                processing=self.reading.processing,
+                processing=reading.processing,
                 trace=self.trace,
                 progress=progress,
                 check=mm.throw_exception_if_processing_interrupted,
@@ -335,7 +336,7 @@ class _Run:
                 loss_scale=2.0**16 if step.model.get_dtype_inference() == torch.float16 else 1.0,
             )
             forwards = tuple(
-                EntryForward(detached(entry), subjects, history, self.reading, needs, position, ordinary)
+                EntryForward(detached(entry), subjects, history, reading, needs, position, ordinary)
                 for entry, subjects, history in self._active(info.sigma)
             )
             if not forwards:
@@ -362,6 +363,12 @@ class _Run:
             if not ("timestep_start" in entry and sigma > entry["timestep_start"])
             and not ("timestep_end" in entry and sigma < entry["timestep_end"])
         ]
+
+
+def _processing(preset: ModelPreset, spec: CaptureSpec, method: MapChoice) -> MapProcessing:
+    """What AttentionCapture says counts first, then what the method does, then the model's own."""
+    maps = spec.maps.before(method)
+    return preset.processing(maps.columns, spec.stream, maps.contrast, maps.blur)
 
 
 def _noise_seed(extra_args: dict, index: int, drawn: int) -> int:
