@@ -20,7 +20,8 @@ from .interventions import (
 from .interventions.refine import check_levels
 from .losses import PAPER, Objective
 from .maps import MapChoice
-from .steps import Step
+from .model_presets import ModelPreset
+from .steps import Schedule, Step
 from .subjects import Subjects
 from .trace import TraceHandle
 
@@ -78,6 +79,11 @@ class Action:
         if isinstance(self.intervention, Refine | InitNoise):
             check_levels(self.intervention.stop, self.objective, counts)
 
+    def describe(self) -> str:
+        """What it does, in plain words."""
+        said = self.intervention.describe()
+        return said + f"; it lowers {self.objective.describe()}" * bool(self.intervention.gradients)
+
     def warning(self, subjects: Subjects) -> str:
         """What a person should know before a run with these subjects; "" where there is nothing."""
         idle = self.objective.left_out(subjects) if self.intervention.gradients else ()
@@ -99,6 +105,25 @@ class Action:
         if isinstance(self.intervention, BlockProbe):
             return frozenset({"blocks"})
         return self.objective.needs
+
+
+def usual_sigmas(intervention: Intervention, last: Step | None, model: ModelPreset) -> tuple[float, float]:
+    """What `auto` is for the first step and the last one; one step is its own last one."""
+    if last is not None:
+        return model.guide_sigmas
+    one = model.distribution_sigma if isinstance(intervention, Distribution) else model.refine_sigma
+    return one, one
+
+
+def places(
+    intervention: Intervention, first: Step, last: Step | None, schedule: Schedule, model: ModelPreset
+) -> tuple[int, ...]:
+    """The steps of a run at which it acts; none where its noise level is not part of it. Raises StepError."""
+    usual = usual_sigmas(intervention, last, model)
+    if last is not None:
+        return schedule.between(first, last, usual)
+    index = schedule.find(first, usual[0])
+    return () if index is None else (index,)
 
 
 @dataclass(frozen=True)

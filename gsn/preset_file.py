@@ -161,7 +161,7 @@ def _step(value: Any, where: str) -> Step:
     if value == "auto":
         return Step()
     try:
-        (step,) = parse_steps(str(value)) if isinstance(value, str | int | float) else ()
+        (step,) = parse_steps(str(value) if isinstance(value, str | int | float) else "")
     except ValueError:
         raise PresetError(f"{where} is {shown(value)}; write auto, 8, 50% or sigma 5.6") from None
     return step

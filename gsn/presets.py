@@ -15,8 +15,8 @@ from .interventions.levels import INITNO_LEVELS
 from .losses import PAPER, Objective, Term, objective
 from .maps import MapChoice
 from .model_presets import MODEL_PRESETS, ModelPreset
-from .plan import Action, Plan
-from .steps import Step
+from .plan import Action, Plan, places, usual_sigmas
+from .steps import Schedule, Step
 from .trace import TraceHandle
 
 
@@ -321,10 +321,11 @@ def with_refinement_at(preset: Preset, step: Step, noise: str = "", said: str = 
     for n, move in enumerate(preset.moves):
         levels = move.last is not None and move.first.unit == before.unit == "sigma"
         follows = levels and move.first.value < before.value
-        if follows and _after(step).unit == "sigma" and _after(step).value < move.last.value:
-            continue  # it would end before it begins
         if n == places[0] or follows:
             move = replace(move, first=_after(step) if follows else step, paper_step="")
+        first, last = move.first, move.last
+        if last is not None and first.unit == last.unit == "sigma" and first.value < last.value:
+            continue  # nothing is left of it
         moves.append(move)
     confidence = f"{said}; the rest: {preset.confidence}" if said else preset.confidence
     return replace(preset, moves=tuple(moves), noise=noise or preset.noise, confidence=confidence)
@@ -356,8 +357,11 @@ def plan_of(origin: str, name: str, preset: Preset) -> tuple[Plan, TraceHandle]:
     return Plan(actions=actions, traces=(handle,), presets=((origin, name, preset.noise, preset.family),)), handle
 
 
-def describe(name: str, preset: Preset, model: ModelPreset) -> str:
-    """What it will do, at which noise level, in plain words."""
+def describe(name: str, preset: Preset, model: ModelPreset, schedule: Schedule | None = None) -> str:
+    """What it will do, at which noise level, in plain words; with the schedule of a run, at which of its steps.
+
+    Raises StepError for a step that the run cannot have.
+    """
     lines = [f"{name}: {preset.source}", f"numbers: {preset.confidence}", f"this model: {model.source}", ""]
     if preset.maps.given():
         lines.insert(-1, f"maps: {', '.join(f'{name} {value}' for name, value in preset.maps.given().items())}")
@@ -366,7 +370,8 @@ def describe(name: str, preset: Preset, model: ModelPreset) -> str:
     for move in preset.moves:
         only = f" (prompts with {move.only})" if move.only else ""
         beside = f", the paper's step {move.paper_step}" if move.paper_step else ""
-        lines.append(f"At {_when(move, model)}{beside}{only}:")
+        where = f", {_where(move, model, schedule)}" if schedule is not None else ""
+        lines.append(f"At {_when(move, model)}{where}{beside}{only}:")
         lines.append(f"  {move.intervention.describe()}")
         if move.intervention.gradients:
             lines.append(f"  it lowers {move.objective.describe()}")
@@ -374,7 +379,12 @@ def describe(name: str, preset: Preset, model: ModelPreset) -> str:
 
 
 def _when(move: Move, model: ModelPreset) -> str:
-    auto = (model.refine_sigma,) * 2 if move.last is None else model.guide_sigmas
+    auto = usual_sigmas(move.intervention, move.last, model)
     ends: Sequence[Step] = (move.first,) if move.last is None else (move.first, move.last)
     pairs = zip(ends, auto, strict=False)
     return " to ".join(f"sigma {sigma:.4g} (auto)" if step.unit == "auto" else str(step) for step, sigma in pairs)
+
+
+def _where(move: Move, model: ModelPreset, schedule: Schedule) -> str:
+    indices = places(move.intervention, move.first, move.last, schedule, model)
+    return f"in this run {schedule.named(indices)}" if indices else "which is not part of this run"

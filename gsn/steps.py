@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 UNITS = ("auto", "index", "percent", "sigma")
@@ -64,6 +64,14 @@ class Schedule:
             middle = (low + high) / 2
             low, high = (middle, high) if self.percent_to_sigma(middle) > sigma else (low, middle)
         return (low + high) / 2
+
+    def named(self, indices: Sequence[int]) -> str:
+        """Steps that follow each other, as they stand in this run."""
+        first, last = indices[0], indices[-1]
+        which, levels = f"step {first}", f"sigma {self.sigmas[first]:.4g}"
+        if last != first:
+            which, levels = f"steps {first} to {last}", f"{levels} to {self.sigmas[last]:.4g}"
+        return f"{which} of 0 to {self.steps - 1} ({levels})"
 
     def find(self, step: Step, auto_sigma: float) -> int | None:
         """Index of the step, or None where its noise level is outside this (partial) run.

@@ -17,7 +17,7 @@ from torch import Tensor
 from ..interventions import Context, Distribution, History
 from ..maps import MapChoice, MapProcessing
 from ..model_presets import MODEL_PRESETS, ModelPreset
-from ..plan import Action, CaptureSpec, GsnError, Plan
+from ..plan import Action, CaptureSpec, GsnError, Plan, places
 from ..presets import refuse_other_models
 from ..steps import Schedule
 from ..subjects import Subjects
@@ -185,14 +185,7 @@ def _resolve(
         for subjects, grid in texts:
             named(action.origin, action.objective.check, subjects, grid)
             named(action.origin, action.objective.check_read, subjects, stream)
-        if action.last is None:
-            usual = preset.refine_sigma
-            if isinstance(action.intervention, Distribution):
-                usual = preset.distribution_sigma
-            index = named(action.origin, schedule.find, action.first, usual)
-            indices = () if index is None else (index,)
-        else:
-            indices = named(action.origin, schedule.between, action.first, action.last, preset.guide_sigmas)
+        indices = named(action.origin, places, action.intervention, action.first, action.last, schedule, preset)
         named(action.origin, action.check_places, indices)
         named(action.origin, action.check_levels, [len(subjects.items) for subjects, _ in texts])
         for said in dict.fromkeys(action.warning(subjects) for subjects, _ in texts) if indices else ():
@@ -205,6 +198,9 @@ def _resolve(
                 f" {schedule.sigmas[-1]:.4g}), so it did nothing here"
             )
             log.warning(trace.notes[-1])
+        elif action.intervention.gradients or action.intervention.edits:
+            trace.plan.append(f"{action.origin} at {schedule.named(indices)}: {action.describe()}")
+            log.info(trace.plan[-1])
         for index in indices:
             found.setdefault(index, []).append(action)
     return found
