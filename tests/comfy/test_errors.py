@@ -56,6 +56,8 @@ CASES = {
     "infinite strength": (lambda: graph([guide(step_size=float("nan"))]), "step size"),
     "backwards": (lambda: graph([guide(first_step=4, last_step=1)]), "GSNGuidance: the range from 4 to 1 runs"),
     "no weight": (lambda: with_loss("iou", 0.0), "SingleStepIterRef: the loss 'iou' has weight 0"),
+    "unreadable level": (lambda: graph([refine(levels="iou low")]), "IterRef: cannot read the level 'iou low'"),
+    "level of another loss": (lambda: graph([refine(levels="tv -0.2")]), "the threshold names the loss 'tv'"),
     "unreachable": (lambda: with_loss("attend_excite", stop_early=True, threshold=-0.1), "it is never below 0"),
     "unreachable with these subjects": (lambda: with_loss("conform", stop_early=True, threshold=0.1), "below 0.126928"),
     "nothing to bind": (lambda: with_loss("syngen", settings={"method.entities": False}), "would always be 0: no"),
