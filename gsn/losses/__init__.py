@@ -18,8 +18,8 @@ from ..maps import AttentionMaps, Earlier, MapProcessing, subject_maps
 from ..subjects import Subjects
 from .astar import retention, retention_least, segregation
 from .attend_excite import attend_excite
-from .box_retention import box_retention
-from .boxdiff import box_inner, boxdiff, boxes_refuse, cells_refuse
+from .box_retention import box_retention, places_refuse
+from .boxdiff import box_inner, boxdiff, cells_refuse
 from .conform import conform, conform_least, conform_refuses
 from .divide_bind import tv, tv_bind, tv_bind_refuses
 from .focus import focus
@@ -113,8 +113,8 @@ LOSSES: dict[str, Loss] = {
         least=retention_least, looks_back=True,
     ),
     "box_retention": Loss(
-        box_retention, "Grimal et al. 2026", "every subject has a strong spot and lies in its box", bounds=(0.25, 1.0),
-        refuse=boxes_refuse,
+        box_retention, "Grimal et al. 2026", "every subject has a strong spot and lies in its mask or box",
+        bounds=(0.25, 1.0), refuse=places_refuse,
     ),
     "focus": Loss(
         focus, "Bill et al. 2025", "the words of one subject agree on a place, subjects do not share it",
@@ -222,7 +222,9 @@ class Objective:
         self._check_waiting()
 
     def _check_waiting(self, counts: Sequence[int] = ()) -> None:
-        for term in (one for one in self.terms if one.while_below is not None):
+        for term in self.terms:
+            if term.while_below is None:
+                continue
             name, level = term.while_below
             if not math.isfinite(level):
                 raise ValueError(f"loss '{term.loss}' waits for '{name}' at or below {level}; give a finite number")
