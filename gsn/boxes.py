@@ -1,10 +1,12 @@
-"""Boxes as ComfyUI's nodes give them -> boxes of the subjects, in fractions of the picture."""
+"""Boxes and masks as ComfyUI's nodes give them -> boxes and masks of the subjects, over the whole picture."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
+
+from torch import Tensor
 
 from .subjects import Subject, SubjectError
 
@@ -70,3 +72,22 @@ def with_boxes(items: Sequence[Subject], boxes: Sequence[Box]) -> tuple[Subject,
             " one box, in the order of the token table"
         )
     return tuple(replace(subject, box=box) for subject, box in zip(items, boxes, strict=True))
+
+
+def with_masks(items: Sequence[Subject], masks: Tensor) -> tuple[Subject, ...]:
+    """The subjects, each with its mask: the first with the first, and so on. masks: [N, H, W], or [H, W] for one.
+
+    Raises:
+        SubjectError: not as many masks as subjects, or a mask with nothing in it.
+    """
+    masks = masks if masks.dim() > 2 else masks[None]
+    labels = ", ".join(subject.label for subject in items) or "none"
+    if len(items) != len(masks):
+        raise SubjectError(
+            f"'masks' has {len(masks)} masks, and the prompt has {len(items)} subjects ({labels}); each subject takes"
+            " one mask, in the order of the token table"
+        )
+    for subject, mask in zip(items, masks, strict=True):
+        if not bool((mask > 0).any()):
+            raise SubjectError(f"the mask of '{subject.label}' is empty; paint the place where it should be")
+    return tuple(replace(subject, mask=mask) for subject, mask in zip(items, masks, strict=True))

@@ -69,6 +69,10 @@ class SubjectMaps:
         return self.maps.flatten(2).amax(-1)
 
 
+COLUMNS = ("auto", "padded", "words")
+MOST_CONTRAST, MOST_BLUR = 10000.0, 10.0  # beyond, a map is one cell, or as good as flat
+
+
 @dataclass(frozen=True)
 class MapProcessing:
     """How subject maps are made from attention.
@@ -84,6 +88,38 @@ class MapProcessing:
     contrast: float = 100.0
     blur: float = 0.5
     stream: str = "average"
+
+
+@dataclass(frozen=True)
+class MapChoice:
+    """What somebody asks of the processing; what is left open, "auto" or None, is the next one's to say."""
+
+    columns: str = "auto"
+    contrast: float | None = None
+    blur: float | None = None
+
+    def check(self) -> None:
+        """Raise ValueError for what makes no map."""
+        if self.columns not in COLUMNS:
+            raise ValueError(f"columns is '{self.columns}'; use one of {', '.join(COLUMNS)}")
+        if self.contrast is not None and not 0 < self.contrast <= MOST_CONTRAST:
+            most = f"{MOST_CONTRAST:g} at most"
+            raise ValueError(f"contrast is {self.contrast:g}; give more than 0, and {most} (the papers: 100)")
+        if self.blur is not None and not 0 <= self.blur <= MOST_BLUR:
+            raise ValueError(f"blur is {self.blur:g}; give 0 (none) to {MOST_BLUR:g} (the papers: 0.5)")
+
+    def before(self, other: MapChoice) -> MapChoice:
+        """Both, of which this one counts where it says something."""
+        return MapChoice(
+            other.columns if self.columns == "auto" else self.columns,
+            other.contrast if self.contrast is None else self.contrast,
+            other.blur if self.blur is None else self.blur,
+        )
+
+    def given(self) -> dict[str, object]:
+        """What is said, by its name."""
+        said = {"columns": self.columns, "contrast": self.contrast, "blur": self.blur}
+        return {name: value for name, value in said.items() if value not in ("auto", None)}
 
 
 def subject_maps(

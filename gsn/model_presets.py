@@ -29,8 +29,13 @@ class ModelPreset:
     noise: str = "ddpm"
     distribution_sigma: float = 4.692  # SAGA's on SD 1.4: index 10 of 50
 
-    def processing(self, columns: str, stream: str) -> MapProcessing:
-        return MapProcessing(columns=self.columns if columns == "auto" else columns, stream=stream)
+    def processing(
+        self, columns: str, stream: str, contrast: float | None = None, blur: float | None = None
+    ) -> MapProcessing:
+        """Of this model's maps, but for what is asked for: see MapChoice."""
+        asked = {"contrast": contrast, "blur": blur}
+        given = {name: value for name, value in asked.items() if value is not None}
+        return MapProcessing(columns=self.columns if columns == "auto" else columns, stream=stream, **given)
 
 
 # The paper's t = 821 (index 8 of 50 DDPM steps) is sigma 5.633; guidance runs over steps 0..24, t 981..501.

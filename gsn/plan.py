@@ -17,8 +17,12 @@ from .interventions import (
     Reweight,
     Temperature,
 )
+from .interventions.refine import check_levels
 from .losses import PAPER, Objective
-from .steps import Step
+from .maps import MapChoice
+from .model_presets import ModelPreset
+from .steps import Schedule, Step
+from .subjects import Subjects
 from .trace import TraceHandle
 
 # At one step: look at what came, choose where to begin, refine it, then guide (the methods' own order). Reweighting
@@ -34,15 +38,16 @@ class GsnError(ValueError):
 class CaptureSpec:
     """Which attention to read. None or "auto" leaves it to the family's preset.
 
-    blocks: ranges of blocks; ratio: attention grid / latent grid; columns, stream: see MapProcessing.
+    blocks: ranges of blocks; ratio: attention grid / latent grid; stream: see MapProcessing.
     memory: "fast" keeps what backward needs, "low" computes it again, "auto" decides by what is free.
+    maps: of these settings what it says counts before what an action asks for.
     """
 
     blocks: tuple[BlockRange, ...] | None = None
     ratio: float | None = None
-    columns: str = "auto"
     stream: str = "average"
     memory: str = "auto"
+    maps: MapChoice = MapChoice()
 
 
 @dataclass(frozen=True)
@@ -50,6 +55,7 @@ class Action:
     """An intervention at one step (last None) or at every step from first to last.
 
     only: "attributes" or "no attributes": it is for prompts whose subjects have some, or none; "" for all.
+    maps: how the maps are made that it looks at, where the method has its own way.
     """
 
     origin: str  # the node that asked, for messages
@@ -58,6 +64,7 @@ class Action:
     last: Step | None = None
     objective: Objective = PAPER
     only: str = ""
+    maps: MapChoice = MapChoice()
 
     def check_places(self, indices: Sequence[int]) -> None:
         """Raise ValueError for steps of the run at which the intervention has no meaning."""
@@ -67,12 +74,56 @@ class Action:
                 " part of it is gone; use step 0, or SingleStepIterRef for a later one"
             )
 
+    def check_levels(self, counts: Sequence[int]) -> None:
+        """Raise ValueError for a level out of reach. counts: how many subjects each conditioning entry has."""
+        if isinstance(self.intervention, Refine | InitNoise):
+            check_levels(self.intervention.stop, self.objective, counts)
+
+    def describe(self) -> str:
+        """What it does, in plain words."""
+        said = self.intervention.describe()
+        return said + f"; it lowers {self.objective.describe()}" * bool(self.intervention.gradients)
+
+    def warning(self, subjects: Subjects) -> str:
+        """What a person should know before a run with these subjects; "" where there is nothing."""
+        idle = self.objective.left_out(subjects) if self.intervention.gradients else ()
+        if not idle:
+            return ""
+        names, labels = ", ".join(f"'{name}'" for name in idle), ", ".join(subjects.labels)
+        one = len(idle) == 1
+        said = (
+            f"with {len(subjects.items)} subject ({labels}) the {'loss' if one else 'losses'} {names}"
+            f" {'does' if one else 'do'} nothing, for {'it compares' if one else 'they compare'} subjects; what is"
+            f" lowered is {self.objective.of(subjects).describe()}"
+        )
+        levels = [name for name, _ in getattr(self.intervention, "stop", ()) if name in idle]
+        return said + (f"; the level of {', '.join(levels)} counts as reached" if levels else "")
+
     @property
     def needs(self) -> frozenset[str]:
         """Which maps beyond the subjects' own: see `AttentionMaps`."""
         if isinstance(self.intervention, BlockProbe):
             return frozenset({"blocks"})
         return self.objective.needs
+
+
+def usual_sigmas(intervention: Intervention, last: Step | None, model: ModelPreset) -> tuple[float, float]:
+    """What `auto` is for the first step and the last one; one step is its own last one."""
+    if last is not None:
+        return model.guide_sigmas
+    one = model.distribution_sigma if isinstance(intervention, Distribution) else model.refine_sigma
+    return one, one
+
+
+def places(
+    intervention: Intervention, first: Step, last: Step | None, schedule: Schedule, model: ModelPreset
+) -> tuple[int, ...]:
+    """The steps of a run at which it acts; none where its noise level is not part of it. Raises StepError."""
+    usual = usual_sigmas(intervention, last, model)
+    if last is not None:
+        return schedule.between(first, last, usual)
+    index = schedule.find(first, usual[0])
+    return () if index is None else (index,)
 
 
 @dataclass(frozen=True)

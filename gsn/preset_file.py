@@ -1,23 +1,32 @@
 """A preset as JSON that a person can copy, edit and load; what cannot be meant is refused by its place in the file.
 
-    {"use": "...", "noise": "ddpm", "moves": [{"do": "refine", "at": "sigma 5.633", "iterations": 50, ...,
-     "loss": [{"loss": "attend_excite", "weight": 0.5}]}]}
+{"use": "...", "noise": "ddpm", "moves": [{"do": "refine", "at": "sigma 5.633", "iterations": 50, ...,
+ "loss": [{"loss": "attend_excite", "weight": 0.5}]}]}
 """
 
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterable
 from dataclasses import fields
+from reprlib import repr as shown  # of anything that JSON can hold, in a line
 from typing import Any
 
 from .interventions import INTERVENTIONS, Intervention
 from .losses import LOSSES, Objective, Term
+from .maps import COLUMNS, MapChoice
 from .presets import PRESET_FAMILIES, Move, Preset
-from .steps import Step, StepError, parse_steps
+from .steps import Step, check_range, parse_steps
 
 _NOISE = ("any", "ddpm", "flow")
 _ONLY = ("", "attributes", "no attributes")
+# What is above these, or below their negative, is a slip of the pen. None is below what a node's input takes.
+_MOST = {
+    "iterations": 1000, "last_iterations": 1000, "rounds": 100, "samples": 100, "block": 64, "patience": 1000,
+    "lr": 1e4, "momentum": 1, "size": 1e4, "factor": 10, "own": 100, "others": 100, "threshold": 10, "weight": 1000,
+    "coefficient": 1000, "temperature": 1000, "cells": 2**16,
+}  # fmt: skip
 
 
 class PresetError(ValueError):
@@ -26,7 +35,8 @@ class PresetError(ValueError):
 
 def to_json(preset: Preset) -> str:
     content = {"use": preset.use, "source": preset.source, "confidence": preset.confidence, "noise": preset.noise,
-               "family": preset.family, "moves": [_written(move) for move in preset.moves]}  # fmt: skip
+               "family": preset.family, "maps": preset.maps.given(),
+               "moves": [_written(move) for move in preset.moves]}  # fmt: skip
     return json.dumps(content, indent=2, ensure_ascii=False)
 
 
@@ -36,14 +46,29 @@ def from_json(text: str) -> Preset:
         content = json.loads(text)
     except ValueError as error:
         raise PresetError(f"this is not JSON: {error}") from None
-    _known(content, ("use", "source", "confidence", "noise", "family", "moves"), "the preset")
+    except RecursionError:
+        raise PresetError("this is nested deeper than any preset; begin again from GSNPreset's json output") from None
+    _known(content, ("use", "source", "confidence", "noise", "family", "maps", "moves"), "the preset")
     noise = _choice(content.get("noise", "any"), _NOISE, "noise")
     family = _choice(content.get("family", "any"), ("any", *PRESET_FAMILIES), "family")
     moves = content.get("moves")
     if not isinstance(moves, list):
         raise PresetError("moves is missing; give a list, [] for ordinary sampling")
+    maps = _maps(content.get("maps", {}))
     words = {key: _text(content.get(key, ""), key) for key in ("source", "confidence", "use")}
-    return Preset(tuple(_move(one, f"moves[{i}]") for i, one in enumerate(moves)), noise, **words, family=family)
+    made = tuple(_move(one, f"moves[{i}]") for i, one in enumerate(moves))
+    return Preset(made, noise, **words, family=family, maps=maps)
+
+
+def _maps(content: Any) -> MapChoice:
+    _known(content, ("columns", "contrast", "blur"), "maps")
+    numbers = {name: _number(content[name], f"maps.{name}") for name in ("contrast", "blur") if name in content}
+    maps = MapChoice(_choice(content.get("columns", "auto"), COLUMNS, "maps.columns"), **numbers)
+    try:
+        maps.check()
+    except ValueError as error:
+        raise PresetError(f"maps: {error}") from None
+    return maps
 
 
 def _written(move: Move) -> dict:
@@ -77,7 +102,10 @@ def _move(content: Any, where: str) -> Move:
     objective = _objective(content.get("loss"), f"{where}.loss")
     first, last = _steps(content, where)
     try:
+        if last is not None:
+            check_range(first, last)
         objective.check_terms()
+        objective.check_weights()
         intervention.check(objective)
     except ValueError as error:
         raise PresetError(f"{where}: {error}") from None
@@ -93,7 +121,7 @@ def _intervention(kind: str, given: dict, where: str) -> Intervention:
             _known(value, None, place)
             made[name] = tuple((loss, _number(level, f"{place}.{loss}")) for loss, level in value.items())
         else:
-            made[name] = _like(value, getattr(INTERVENTIONS[kind], name), place)
+            made[name] = _like(value, getattr(INTERVENTIONS[kind], name), name, place)
     return INTERVENTIONS[kind](**made)
 
 
@@ -108,7 +136,9 @@ def _term(content: Any, where: str) -> Term:
     loss = _choice(content.get("loss"), LOSSES, f"{where}.loss")
     settings, known = content.get("settings", {}), LOSSES[loss].settings()
     _known(settings, tuple(known), f"{where}.settings")
-    values = tuple((name, _like(value, known[name], f"{where}.settings.{name}")) for name, value in settings.items())
+    values = tuple(
+        (name, _like(value, known[name], name, f"{where}.settings.{name}")) for name, value in settings.items()
+    )
     below = content.get("while_below")
     if below is not None:
         _known(below, tuple(LOSSES), f"{where}.while_below")
@@ -116,7 +146,7 @@ def _term(content: Any, where: str) -> Term:
             raise PresetError(f"{where}.while_below names {len(below)} losses; name one, with its level")
         ((name, level),) = below.items()
         below = (name, _number(level, f"{where}.while_below.{name}"))
-    return Term(loss, _number(content.get("weight", 1.0), f"{where}.weight"), values, below)
+    return Term(loss, _like(content.get("weight", 1.0), 1.0, "weight", f"{where}.weight"), values, below)
 
 
 def _steps(content: dict, where: str) -> tuple[Step, Step | None]:
@@ -131,48 +161,57 @@ def _step(value: Any, where: str) -> Step:
     if value == "auto":
         return Step()
     try:
-        (step,) = parse_steps(str(value))
-    except (StepError, ValueError):
-        raise PresetError(f"{where} is {value!r}; write auto, 8, 50% or sigma 5.6") from None
+        (step,) = parse_steps(str(value) if isinstance(value, str | int | float) else "")
+    except ValueError:
+        raise PresetError(f"{where} is {shown(value)}; write auto, 8, 50% or sigma 5.6") from None
     return step
 
 
 def _known(content: Any, keys: Iterable[str] | None, where: str) -> None:
     if not isinstance(content, dict):
-        raise PresetError(f"{where} is {content!r}; write an object in braces")
+        raise PresetError(f"{where} is {shown(content)}; write an object in braces")
     if keys is None:
         return
     for key in content:
         if key not in keys:
-            raise PresetError(f"{where} has the unknown key {key!r}; known are {', '.join(keys) or 'none'}")
+            raise PresetError(f"{where} has the unknown key {shown(key)}; known are {', '.join(keys) or 'none'}")
 
 
 def _choice(value: Any, options: Iterable[str], where: str) -> str:
-    if value not in options:
-        raise PresetError(f"{where} is {value!r}; choose one of {', '.join(repr(one) for one in options)}")
+    if not isinstance(value, str) or value not in options:
+        raise PresetError(f"{where} is {shown(value)}; choose one of {', '.join(repr(one) for one in options)}")
     return value
 
 
 def _text(value: Any, where: str) -> str:
     if not isinstance(value, str):
-        raise PresetError(f"{where} is {value!r}; write a text in quotes")
+        raise PresetError(f"{where} is {shown(value)}; write a text in quotes")
     return value
 
 
 def _number(value: Any, where: str) -> float:
     if isinstance(value, bool) or not isinstance(value, int | float):
-        raise PresetError(f"{where} is {value!r}; write a number")
-    return float(value)
+        raise PresetError(f"{where} is {shown(value)}; write a number")
+    try:
+        number = float(value)
+    except OverflowError:
+        number = math.inf
+    if not math.isfinite(number):
+        raise PresetError(f"{where} is {shown(value)}; write a finite number")
+    return number
 
 
-def _like(value: Any, model: Any, where: str) -> Any:
-    """value if it is of the kind of a default value."""
+def _like(value: Any, model: Any, name: str, where: str) -> Any:
+    """value if it is of the kind of a default value, and no number out of all bounds."""
     if isinstance(model, bool):
         if not isinstance(value, bool):
-            raise PresetError(f"{where} is {value!r}; write true or false")
+            raise PresetError(f"{where} is {shown(value)}; write true or false")
         return value
-    if isinstance(model, int):
-        if isinstance(value, bool) or not isinstance(value, int):
-            raise PresetError(f"{where} is {value!r}; write a whole number")
-        return value
-    return _number(value, where) if isinstance(model, float) else _text(value, where)
+    if isinstance(model, str):
+        return _text(value, where)
+    if isinstance(model, int) and (isinstance(value, bool) or not isinstance(value, int)):
+        raise PresetError(f"{where} is {shown(value)}; write a whole number")
+    number = value if isinstance(model, int) else _number(value, where)
+    if abs(number) > _MOST[name]:
+        raise PresetError(f"{where} is {shown(number)}; the most is {_MOST[name]:g}")
+    return number

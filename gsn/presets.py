@@ -13,9 +13,10 @@ from dataclasses import dataclass, replace
 from .interventions import Distribution, Guide, InitNoise, Intervention, Refine, Reweight, Temperature
 from .interventions.levels import INITNO_LEVELS
 from .losses import PAPER, Objective, Term, objective
+from .maps import MapChoice
 from .model_presets import MODEL_PRESETS, ModelPreset
-from .plan import Action, Plan
-from .steps import Step
+from .plan import Action, Plan, places, usual_sigmas
+from .steps import Schedule, Step
 from .trace import TraceHandle
 
 
@@ -41,7 +42,8 @@ class Preset:
     """A method. noise: whose noise levels it names: "ddpm", "flow", or "any" where it names none.
 
     source: where it is from; confidence: how sure its numbers are; use: when a person would choose it.
-    family: the only models it is for, a key of PRESET_FAMILIES, or "any".
+    family: the only models it is for, a key of PRESET_FAMILIES, or "any". maps: the method's own way of making maps;
+    what it leaves open is the model's.
     """
 
     moves: tuple[Move, ...]
@@ -50,6 +52,7 @@ class Preset:
     confidence: str
     use: str
     family: str = "any"
+    maps: MapChoice = MapChoice()
 
 
 def ddpm_sigma(index: float) -> float:
@@ -124,6 +127,9 @@ def _saga(index: int, momentum: float, **more) -> Move:
     return Move(Distribution(momentum=momentum, **more), PAPER, **_at(index))
 
 
+# "x100 softmax, smooth", with Attend-and-Excite's kernel. Which columns compete depends on the model, as in its code.
+_MAPS = MapChoice(contrast=100.0, blur=0.5)
+_SD3_MAPS = replace(_MAPS, columns="words")
 _SAGA_SD3 = {"first": Step(0.9298, "sigma"), "paper_step": "5 of 28"}
 _SAGA = "the method's released configurations"
 PRESET_FAMILIES = {  # key of MODEL_PRESETS -> for people
@@ -168,20 +174,21 @@ PRESETS: dict[str, Preset] = {
     "Attend&Excite": Preset(
         (*_until(_ATTEND, 20, {0: {"attend_excite": 0.95}, 10: {"attend_excite": 0.5}, 20: {"attend_excite": 0.2}}),
          *_guided(_ATTEND, 0, 24)),
-        "ddpm", "Chefer et al. 2023", _TABLE, "the first of its kind: missing subjects",
+        "ddpm", "Chefer et al. 2023", _TABLE, "the first of its kind: missing subjects", maps=_MAPS,
     ),
     "Divide&Bind": Preset(
         _divide_and_bind(), "ddpm", "Li et al. 2023", f"{_TABLE}; 50 updates at each step as the table says",
-        "missing subjects, and with describing words their binding",
+        "missing subjects, and with describing words their binding", maps=_MAPS,
     ),
     "InitNO": Preset(
-        (_INITNO_NOISE,), "ddpm", "Guo et al. 2024", _TABLE, "missing and mixed subjects; every step after is ordinary"
+        (_INITNO_NOISE,), "ddpm", "Guo et al. 2024", _TABLE, "missing and mixed subjects; every step after is ordinary",
+        maps=_MAPS,
     ),
     "InitNO+": Preset(
         (_INITNO_NOISE, *_until(_INITNO_LATER, 20, {10: dict(INITNO_LEVELS), 20: dict(INITNO_LEVELS)}),
          *_guided(_ATTEND, 0, 24)),
         "ddpm", "Guo et al. 2024", f"{_TABLE}; the guidance takes attend_excite alone, as the code does",
-        "InitNO where its start is not enough",
+        "InitNO where its start is not enough", maps=_MAPS,
     ),
     "A-STAR": Preset(
         _guided(objective("segregation", "retention"), 0, 24), "ddpm", "Agarwal et al. 2023",
@@ -196,16 +203,17 @@ PRESETS: dict[str, Preset] = {
     "Ours": Preset(
         (Move(Refine(), PAPER, **_at(8)),), "ddpm", "Grimal et al. 2025",
         "Table 1; the rate (0.01) is lost in the text and is InitNO's, from whom the paper takes it",
-        "the paper's own step for SD 1.4 on any model with its noise levels",
+        "the paper's own step for SD 1.4 on any model with its noise levels", maps=_MAPS,
     ),
     "Ours+": Preset(
         (Move(Refine(), PAPER, **_at(2)), *_guided(_SYNGEN, 3, 24, "constant")), "ddpm", "Grimal et al. 2025",
         "Table 1; the rate as in Ours, the last guided step is 24 or 25",
-        "the paper's best: three subjects, subjects with colours",
+        "the paper's best: three subjects, subjects with colours", maps=_MAPS,
     ),
     "Ours (SD 3)": Preset(
         (Move(Refine(), PAPER, Step(0.9741, "sigma"), paper_step="2 of 28"),), "flow", "Grimal et al. 2025",
         "the step is the paper's, the rate (0.01) is lost in the text and a guess", "the paper's own step for SD 3",
+        maps=_SD3_MAPS,
     ),
     "Ours (SDXL)": _of_family(
         "sdxl", "SDXL", "noise level and rate are those of SD 1.4, whose schedule of noise it has; of its blocks the"
@@ -220,32 +228,33 @@ PRESETS: dict[str, Preset] = {
         " its double blocks alone are read is a guess, too", "2 of 28, SD 3",
     ),
     "SAGA": Preset(
-        (_saga(10, 0.4),), "ddpm", "Grimal et al. 2026", _SAGA, "many images of one prompt: paid once for the batch"
+        (_saga(10, 0.4),), "ddpm", "Grimal et al. 2026", _SAGA, "many images of one prompt: paid once for the batch",
+        maps=_MAPS,
     ),
     "SAGA variance": Preset(
         (_saga(12, 0.4, block=4, per_channel=True),), "ddpm", "Grimal et al. 2026", _SAGA,
-        "as SAGA, with more variety where the picture is free",
+        "as SAGA, with more variety where the picture is free", maps=_MAPS,
     ),
     "SAGA+": Preset(
         (_saga(6, 0.1), *_guided(_SYNGEN, 6, 24, "constant")), "ddpm", "Grimal et al. 2026", _SAGA,
-        "as SAGA, and describing words on the right subject",
+        "as SAGA, and describing words on the right subject", maps=_MAPS,
     ),
     "SAGA boxes": Preset(
         (replace(_saga(11, 0.5), objective=objective("box_retention")),), "ddpm", "Grimal et al. 2026", _SAGA,
-        "as SAGA, every subject in a box that you draw",
+        "as SAGA, every subject in a box that you draw", maps=_MAPS,
     ),
     "SAGA (SD 3)": Preset(
         (Move(Distribution(momentum=0.7, samples=4), PAPER, **_SAGA_SD3),), "flow", "Grimal et al. 2026", _SAGA,
-        "SAGA on SD 3",
+        "SAGA on SD 3", maps=_SD3_MAPS,
     ),
     "SAGA variance (SD 3)": Preset(
         (Move(Distribution(momentum=0.7, samples=4, block=2, per_channel=True), PAPER, **_SAGA_SD3),), "flow",
-        "Grimal et al. 2026", _SAGA, "SAGA variance on SD 3",
+        "Grimal et al. 2026", _SAGA, "SAGA variance on SD 3", maps=_SD3_MAPS,
     ),
     "BoxDiff": Preset(
         (*_until(objective("box_inner"), 20, {0: {"box_inner": 0.95}, 10: {"box_inner": 0.5}, 20: {"box_inner": 0.2}}),
          *_guided(objective("boxdiff"), 0, 24)),
-        "ddpm", "Xie et al. 2023", "the released code", "every subject in a box that you draw",
+        "ddpm", "Xie et al. 2023", "the released code", "every subject in a box that you draw", maps=_MAPS,
     ),
     "FOCUS": Preset(
         (Move(Guide(20.0, "constant"), objective("focus"), last=Step()),), "any", "Bill et al. 2025",
@@ -297,7 +306,7 @@ def with_numbers(preset: Preset, step: Step, iterations: int, rate: float, size:
 
 
 def with_refinement_at(preset: Preset, step: Step, noise: str = "", said: str = "") -> Preset:
-    """The preset with its one refinement at another step; guidance that begins after it still does.
+    """The preset with its one refinement at another step; guidance that begins after it still does, if it can.
 
     noise: whose noise levels the step is of, if known. said: where the step is from. Raises ValueError for a preset
     without a refinement at one step, or with several; InitNO's belongs to the first step.
@@ -314,6 +323,9 @@ def with_refinement_at(preset: Preset, step: Step, noise: str = "", said: str = 
         follows = levels and move.first.value < before.value
         if n == places[0] or follows:
             move = replace(move, first=_after(step) if follows else step, paper_step="")
+        first, last = move.first, move.last
+        if last is not None and first.unit == last.unit == "sigma" and first.value < last.value:
+            continue  # nothing is left of it
         moves.append(move)
     confidence = f"{said}; the rest: {preset.confidence}" if said else preset.confidence
     return replace(preset, moves=tuple(moves), noise=noise or preset.noise, confidence=confidence)
@@ -339,20 +351,27 @@ def plan_of(origin: str, name: str, preset: Preset) -> tuple[Plan, TraceHandle]:
     """The preset as a plan; name is for messages."""
     handle = TraceHandle()
     actions = tuple(
-        Action(origin, move.intervention, move.first, move.last, move.objective, move.only) for move in preset.moves
+        Action(origin, move.intervention, move.first, move.last, move.objective, move.only, preset.maps)
+        for move in preset.moves
     )
     return Plan(actions=actions, traces=(handle,), presets=((origin, name, preset.noise, preset.family),)), handle
 
 
-def describe(name: str, preset: Preset, model: ModelPreset) -> str:
-    """What it will do, at which noise level, in plain words."""
+def describe(name: str, preset: Preset, model: ModelPreset, schedule: Schedule | None = None) -> str:
+    """What it will do, at which noise level, in plain words; with the schedule of a run, at which of its steps.
+
+    Raises StepError for a step that the run cannot have.
+    """
     lines = [f"{name}: {preset.source}", f"numbers: {preset.confidence}", f"this model: {model.source}", ""]
+    if preset.maps.given():
+        lines.insert(-1, f"maps: {', '.join(f'{name} {value}' for name, value in preset.maps.given().items())}")
     if not preset.moves:
         lines.append("Ordinary sampling; nothing is changed.")
     for move in preset.moves:
         only = f" (prompts with {move.only})" if move.only else ""
         beside = f", the paper's step {move.paper_step}" if move.paper_step else ""
-        lines.append(f"At {_when(move, model)}{beside}{only}:")
+        where = f", {_where(move, model, schedule)}" if schedule is not None else ""
+        lines.append(f"At {_when(move, model)}{where}{beside}{only}:")
         lines.append(f"  {move.intervention.describe()}")
         if move.intervention.gradients:
             lines.append(f"  it lowers {move.objective.describe()}")
@@ -360,7 +379,12 @@ def describe(name: str, preset: Preset, model: ModelPreset) -> str:
 
 
 def _when(move: Move, model: ModelPreset) -> str:
-    auto = (model.refine_sigma,) * 2 if move.last is None else model.guide_sigmas
+    auto = usual_sigmas(move.intervention, move.last, model)
     ends: Sequence[Step] = (move.first,) if move.last is None else (move.first, move.last)
     pairs = zip(ends, auto, strict=False)
     return " to ".join(f"sigma {sigma:.4g} (auto)" if step.unit == "auto" else str(step) for step, sigma in pairs)
+
+
+def _where(move: Move, model: ModelPreset, schedule: Schedule) -> str:
+    indices = places(move.intervention, move.first, move.last, schedule, model)
+    return f"in this run {schedule.named(indices)}" if indices else "which is not part of this run"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 UNITS = ("auto", "index", "percent", "sigma")
@@ -65,6 +65,14 @@ class Schedule:
             low, high = (middle, high) if self.percent_to_sigma(middle) > sigma else (low, middle)
         return (low + high) / 2
 
+    def named(self, indices: Sequence[int]) -> str:
+        """Steps that follow each other, as they stand in this run."""
+        first, last = indices[0], indices[-1]
+        which, levels = f"step {first}", f"sigma {self.sigmas[first]:.4g}"
+        if last != first:
+            which, levels = f"steps {first} to {last}", f"{levels} to {self.sigmas[last]:.4g}"
+        return f"{which} of 0 to {self.steps - 1} ({levels})"
+
     def find(self, step: Step, auto_sigma: float) -> int | None:
         """Index of the step, or None where its noise level is outside this (partial) run.
 
@@ -93,7 +101,11 @@ class Schedule:
         return nearest if nearest < self.steps else None
 
     def between(self, first: Step, last: Step, auto: tuple[float, float]) -> tuple[int, ...]:
-        """Indices of all steps from first to last, both included. Auto ends come from the preset's sigmas."""
+        """Indices of all steps from first to last, both included. Auto ends come from the preset's sigmas.
+
+        Raises StepError for an index past the end and for a range that runs backwards.
+        """
+        check_range(first, last)
         ends = []
         for step, auto_sigma in ((first, auto[0]), (last, auto[1])):
             step.check()
@@ -112,6 +124,16 @@ class Schedule:
         if step.unit == "auto":
             return auto_sigma
         return self.percent_to_sigma(step.value / 100) if step.unit == "percent" else step.value
+
+
+def check_range(first: Step, last: Step) -> None:
+    """Raise StepError where the last step comes before the first; of two units only a run can tell."""
+    if first.unit != last.unit or first.unit == "auto":
+        return
+    backwards = first.value < last.value if first.unit == "sigma" else first.value > last.value
+    if backwards:
+        falling = "; a sigma falls over the run" if first.unit == "sigma" else ""
+        raise StepError(f"the range from {first} to {last} runs backwards{falling}: exchange the two")
 
 
 def parse_steps(text: str) -> tuple[Step, ...]:

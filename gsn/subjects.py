@@ -7,7 +7,9 @@ states its positions relative to the start (`offset`) of each stream.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+
+from torch import Tensor
 
 SUBJECTS_KEY = "gsn"  # key in a CONDITIONING entry's dict under which its Subjects travels
 
@@ -42,13 +44,14 @@ class Subject:
 
     `tokens` maps a stream's name to positions relative to that stream's offset, ascending and never empty;
     a stream in which the subject could not be found is absent. `box` is (x0, y0, x1, y1) as fractions of
-    the picture.
+    the picture; `mask`, [H, W] in 0 to 1 of any size, lies over the whole picture.
     """
 
     label: str
     tokens: Mapping[str, tuple[int, ...]]
     attributes: tuple[Subject, ...] = ()
     box: tuple[float, float, float, float] | None = None
+    mask: Tensor | None = field(default=None, compare=False)
 
 
 @dataclass(frozen=True)
@@ -95,6 +98,8 @@ def token_table(subjects: Subjects, notes: tuple[str, ...] = ()) -> str:
         if subject.box is not None:
             x0, y0, x1, y1 = subject.box
             lines.append(f"box of {subject.label}: {x0:.0%} to {x1:.0%} across, {y0:.0%} to {y1:.0%} down")
+        if subject.mask is not None:
+            lines.append(f"mask of {subject.label}: {float(subject.mask.mean()):.0%} of the picture")
     for stream in subjects.streams:
         lines += ["", f"{stream.name}: {stream.length} columns from {stream.offset}"]
         lines += _stream_lines(stream, _marks(subjects, stream.name))

@@ -83,6 +83,7 @@ class Trace:
     stops: list[Stop] = field(default_factory=list)
     blocks: list[BlockSeen] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)  # everything a person should be told
+    plan: list[str] = field(default_factory=list)  # what was to be done at which steps, in words, before it began
 
     def to_json(self) -> str:
         """The whole trace except the maps, which are named by step, iteration and shape."""
@@ -94,7 +95,8 @@ class Trace:
         content = {
             "labels": list(self.labels), "prompt": self.prompt, "batch": self.batch,
             "records": [asdict(r) for r in self.records], "stops": [asdict(s) for s in self.stops],
-            "kept": kept, "blocks": [asdict(b) for b in self.blocks], "notes": list(self.notes),
+            "kept": kept, "blocks": [asdict(b) for b in self.blocks], "plan": list(self.plan),
+            "notes": list(self.notes),
         }  # fmt: skip
         return json.dumps(content, indent=1)
 

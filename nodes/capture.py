@@ -8,11 +8,13 @@ from typing_extensions import override
 from ..gsn.blocks import parse_blocks
 from ..gsn.host.run import with_plan
 from ..gsn.interventions import Observe
+from ..gsn.maps import COLUMNS, MOST_BLUR, MOST_CONTRAST, MapChoice
 from ..gsn.plan import Action, CaptureSpec, GsnError, Plan
 from ..gsn.steps import parse_steps
 from ..gsn.trace import TraceHandle
 from .io import CATEGORY, model_input, trace_output
 
+_AUTO = -1.0
 _RATIOS = {"auto": None, "1": 1.0, "1/2": 1 / 2, "1/4": 1 / 4, "1/8": 1 / 8}
 
 
@@ -43,12 +45,12 @@ class AttentionCapture(io.ComfyNode):
                 ),
                 io.Combo.Input(
                     "columns",
-                    options=["auto", "padded", "words"],
+                    options=list(COLUMNS),
                     default="auto",
                     advanced=True,
                     optional=True,
                     tooltip="Text columns that compete in the second softmax: padded keeps end and padding tokens"
-                    " (SD 1.x), words keeps words only (SD 2.x and later).",
+                    " (SD 1.x), words keeps words only (SD 2.x and later). auto: as the preset or the model has it.",
                 ),
                 io.String.Input(
                     "record_steps",
@@ -73,6 +75,28 @@ class AttentionCapture(io.ComfyNode):
                     tooltip="Whose words to read where a prompt is encoded by several (SD 3): each subject's average"
                     " over them, or one.",
                 ),
+                io.Float.Input(
+                    "contrast",
+                    default=_AUTO,
+                    min=_AUTO,
+                    max=MOST_CONTRAST,
+                    step=1.0,
+                    advanced=True,
+                    optional=True,
+                    tooltip="Factor on the attention before the second softmax: higher sets words apart more. The"
+                    " papers: 100. -1: as the preset has it, or 100.",
+                ),
+                io.Float.Input(
+                    "blur",
+                    default=_AUTO,
+                    min=_AUTO,
+                    max=MOST_BLUR,
+                    step=0.05,
+                    advanced=True,
+                    optional=True,
+                    tooltip="Sigma of the 3 x 3 blur of the maps, as Attend-and-Excite counts it. The papers: 0.5."
+                    " 0: no blur. -1: as the preset has it, or 0.5.",
+                ),
             ],
             outputs=[io.Model.Output(), trace_output()],
         )
@@ -80,10 +104,21 @@ class AttentionCapture(io.ComfyNode):
     @classmethod
     @override
     def execute(
-        cls, model, blocks, resolution, record_steps, columns="auto", memory="auto", encoder="average"
+        cls,
+        model,
+        blocks,
+        resolution,
+        record_steps,
+        columns="auto",
+        memory="auto",
+        encoder="average",
+        contrast=_AUTO,
+        blur=_AUTO,
     ) -> io.NodeOutput:
+        maps = MapChoice(columns, *(None if one == _AUTO else one for one in (contrast, blur)))
         try:
-            spec = CaptureSpec(parse_blocks(blocks), _RATIOS[resolution], columns, encoder, memory)
+            maps.check()
+            spec = CaptureSpec(parse_blocks(blocks), _RATIOS[resolution], encoder, memory, maps)
             steps = parse_steps(record_steps)
         except ValueError as error:
             raise GsnError(f"AttentionCapture: {error}") from None

@@ -5,8 +5,10 @@ from __future__ import annotations
 from comfy_api.latest import io
 
 from ..gsn.host.sampling import SAMPLERS, SCHEDULERS
+from ..gsn.presets import PRESETS
 from ..gsn.steps import UNITS
 
+USES = "\n".join(f"{name}: {preset.use}" for name, preset in PRESETS.items())
 CATEGORY = "gsn-nodes"
 Loss = io.Custom("GSN_LOSS")
 Trace = io.Custom("GSN_TRACE")

@@ -5,12 +5,11 @@ from __future__ import annotations
 from comfy_api.latest import io, ui
 from typing_extensions import override
 
-from ..gsn.host.preset_files import chosen_preset, file_state, model_preset
+from ..gsn.host.preset_files import chosen_preset, described, file_state
 from ..gsn.host.run import with_plan
-from ..gsn.plan import GsnError
 from ..gsn.preset_file import to_json
-from ..gsn.presets import PRESETS, describe, plan_of, refuse_other_models
-from .io import CATEGORY, model_input, trace_output
+from ..gsn.presets import PRESETS, plan_of
+from .io import CATEGORY, USES, model_input, trace_output
 
 
 class GSNPreset(io.ComfyNode):
@@ -30,7 +29,7 @@ class GSNPreset(io.ComfyNode):
                 io.Combo.Input(
                     "preset",
                     options=list(PRESETS),
-                    tooltip="\n".join(f"{name}: {preset.use}" for name, preset in PRESETS.items()),
+                    tooltip=USES,
                 ),
                 io.String.Input(
                     "file",
@@ -57,14 +56,9 @@ class GSNPreset(io.ComfyNode):
     @classmethod
     @override
     def execute(cls, model, preset, file="") -> io.NodeOutput:
-        known = model_preset(model, "GSNPreset")
         name, chosen = chosen_preset("GSNPreset", preset, file)
-        try:
-            refuse_other_models(name, chosen.noise, chosen.family, known)
-        except ValueError as error:
-            raise GsnError(f"GSNPreset: {error}") from None
+        said = described("GSNPreset", model, name, chosen)
         plan, handle = plan_of("GSNPreset", name, chosen)
-        said = describe(name, chosen, known)
         return io.NodeOutput(with_plan(model, plan), handle, said, to_json(chosen), ui=ui.PreviewText(said))
 
 

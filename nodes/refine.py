@@ -7,8 +7,9 @@ from typing_extensions import override
 
 from ..gsn.host.run import with_action
 from ..gsn.interventions import Refine
+from ..gsn.interventions.levels import parse_levels
 from ..gsn.losses import PAPER
-from ..gsn.plan import Action
+from ..gsn.plan import Action, GsnError
 from ..gsn.steps import Step
 from .io import CATEGORY, loss_input, model_input, step_inputs, trace_output
 
@@ -40,7 +41,7 @@ class SingleStepIterRef(io.ComfyNode):
                     "lr",
                     default=0.01,
                     min=0.0,
-                    max=10.0,
+                    max=10000.0,
                     step=0.001,
                     round=False,
                     tooltip="How far one gradient step may move the latent. More repairs more and harms more.",
@@ -80,6 +81,14 @@ class SingleStepIterRef(io.ComfyNode):
                     optional=True,
                     tooltip="Stop an image once so many updates in a row have not lowered its loss. 0 = never.",
                 ),
+                io.String.Input(
+                    "levels",
+                    default="",
+                    advanced=True,
+                    optional=True,
+                    tooltip="Stop an image once each of these losses of the sum is at or below its level, such as:"
+                    " attend_excite 0.5, tv -0.2. With stop_early its threshold must be reached as well. Empty: none.",
+                ),
             ],
             outputs=[io.Model.Output(), trace_output()],
         )
@@ -98,10 +107,16 @@ class SingleStepIterRef(io.ComfyNode):
         stop_early=False,
         threshold=0.2,
         patience=0,
+        levels="",
     ) -> io.NodeOutput:
-        stop = (("total", threshold),) if stop_early else ()
+        goal = loss or PAPER
+        try:
+            stop = parse_levels(levels, goal)
+        except ValueError as error:
+            raise GsnError(f"SingleStepIterRef: {error}") from None
+        stop += (("total", threshold),) if stop_early else ()
         refine = Refine(iterations, lr, optimiser, stop=stop, patience=patience)
-        action = Action("SingleStepIterRef", refine, Step(step, step_unit), objective=loss or PAPER)
+        action = Action("SingleStepIterRef", refine, Step(step, step_unit), objective=goal)
         return io.NodeOutput(*with_action(model, action))
 
 

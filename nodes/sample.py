@@ -6,10 +6,11 @@ from comfy_api.latest import io
 from comfy_execution.graph_utils import ExecutionBlocker
 from typing_extensions import override
 
-from ..gsn.host.sampling import output_connected, output_connected_now, sample
+from ..gsn.host.preset_files import described
+from ..gsn.host.sampling import output_connected, output_connected_now, own_schedule, sample, show
 from ..gsn.presets import PRESETS, plan_of, with_numbers
 from ..gsn.steps import Step
-from .io import CATEGORY, denoise_input, ksampler_inputs, step_inputs, trace_output
+from .io import CATEGORY, USES, denoise_input, ksampler_inputs, step_inputs, trace_output
 
 _PLAIN = 1  # output slot
 
@@ -39,9 +40,9 @@ class GSNKSampler(io.ComfyNode):
                     "method",
                     options=list(PRESETS),
                     default="paper",
-                    tooltip="paper: one refinement of the latent at one step. guidance: a nudge at each early step"
-                    " (Attend-and-Excite). paper + guidance: both. fast: as paper, with a fifth of the iterations at"
-                    " five times the rate. The others bring their own numbers: see GSNPreset.",
+                    tooltip="paper, guidance, both, and fast (as paper, with a fifth of the iterations at five times"
+                    " the rate) take the numbers below; the others bring their own. What it will do, and when, is shown"
+                    " below the node when it begins.\n" + USES,
                 ),
                 *step_inputs(),
                 io.Int.Input(
@@ -99,6 +100,9 @@ class GSNKSampler(io.ComfyNode):
     ) -> io.NodeOutput:
         settings = (seed, steps, cfg, sampler_name, scheduler, positive, negative, latent_image, denoise)
         preset = with_numbers(PRESETS[method], Step(step, step_unit), iterations, lr, step_size)
+        if preset.moves:
+            own = own_schedule(model, steps, sampler_name, scheduler, denoise)
+            show(cls.hidden.unique_id, described("GSNKSampler", model, method, preset, own))
         plan, handle = plan_of("GSNKSampler", method, preset)
         refined = sample(model, *settings, plan=plan)
         plain = ExecutionBlocker(None)

@@ -51,8 +51,9 @@ class GSNSubjects(io.ComfyNode):
                     "boxes",
                     optional=True,
                     force_input=True,
-                    tooltip="Where each subject should be, for the losses boxdiff and box_inner: one box per subject,"
-                    " in the order of the token table. From Create Bounding Boxes; its width and height go below.",
+                    tooltip="Where each subject should be, for the losses boxdiff, box_inner and box_retention: one"
+                    " box per subject, in the order of the token table. From Create Bounding Boxes; its width and"
+                    " height go below.",
                 ),
                 io.Int.Input(
                     "canvas_width",
@@ -73,6 +74,12 @@ class GSNSubjects(io.ComfyNode):
                     optional=True,
                     tooltip="Height in pixels of what the boxes were drawn on; 0 if they are fractions.",
                 ),
+                io.Mask.Input(
+                    "masks",
+                    optional=True,
+                    tooltip="Where each subject should be, for the loss box_retention: a batch with one mask per"
+                    " subject, in the order of the token table, over the whole picture. A mask counts before a box.",
+                ),
             ],
             outputs=[
                 io.Conditioning.Output(
@@ -90,7 +97,7 @@ class GSNSubjects(io.ComfyNode):
 
     @classmethod
     def execute(
-        cls, clip, text: str, subjects: str = "", boxes=None, canvas_width: int = 0, canvas_height: int = 0
+        cls, clip, text: str, subjects: str = "", boxes=None, canvas_width: int = 0, canvas_height: int = 0, masks=None
     ) -> io.NodeOutput:
         if clip is None:
             raise RuntimeError(
@@ -100,7 +107,7 @@ class GSNSubjects(io.ComfyNode):
             )
         try:
             placed = None if boxes is None else read_boxes(boxes, canvas_width, canvas_height)
-            encoded = encode_with_subjects(clip, text, subjects, placed)
+            encoded = encode_with_subjects(clip, text, subjects, placed, masks)
         except SubjectError as error:
             raise SubjectError(f"GSNSubjects: {error}") from None
         return io.NodeOutput(encoded.conditioning, encoded.subjects, encoded.table)

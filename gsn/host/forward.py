@@ -62,13 +62,19 @@ class OpenedStep:
         return x * mask + (outside * (1.0 - mask)).detach().clone()
 
 
-def noise_level(step: OpenedStep) -> NoiseLevel:
-    """From the model's own mixing of picture and noise."""
-    sampling, sigma = step.model.model_sampling, step.sigma.reshape(1)
+def noise_level(sampling: Any, sigma: Tensor) -> NoiseLevel:
+    """From the model's own mixing of picture and noise; sampling: ComfyUI's model_sampling."""
+    sigma = sigma.reshape(1)
     one, zero = torch.ones(1, device=sigma.device), torch.zeros(1, device=sigma.device)
     alpha = sampling.noise_scaling(sigma, zero.clone(), one.clone())
     spread = sampling.noise_scaling(sigma, one.clone(), zero.clone())
-    return NoiseLevel(float(alpha) * step.scale, float(spread) * step.scale)
+    scale = vp_scale(sampling, sigma)
+    return NoiseLevel(float(alpha) * scale, float(spread) * scale)
+
+
+def vp_scale(sampling: Any, sigma: Tensor) -> float:
+    """The papers' latent over the sampler's."""
+    return float(sampling.calculate_input(sigma.reshape(1), torch.ones(1, device=sigma.device)))
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,8 @@ import folder_paths
 from ..model_presets import MODEL_PRESETS, ModelPreset
 from ..plan import GsnError
 from ..preset_file import PresetError, from_json
-from ..presets import PRESETS, Preset, refuse_other_models
+from ..presets import PRESETS, Preset, describe, refuse_other_models
+from ..steps import Schedule
 from ..sweep import Variant, read_variants
 from .checks import named
 from .families import family_of
@@ -29,6 +30,13 @@ def noise_for(origin: str, name: str, preset: Preset, model: Any | None) -> str:
     known = model_preset(model, origin)
     named(origin, refuse_other_models, name, preset.noise, preset.family, known)
     return known.noise if known.noise in ("ddpm", "flow") else ""
+
+
+def described(origin: str, model: Any, name: str, preset: Preset, schedule: Schedule | None = None) -> str:
+    """What a preset will do with this MODEL, in words; refuses those of other models. schedule: see `describe`."""
+    known = model_preset(model, origin)
+    named(origin, refuse_other_models, name, preset.noise, preset.family, known)
+    return named(origin, describe, name, preset, known, schedule)
 
 
 def chosen_preset(origin: str, name: str, file: str) -> tuple[str, Preset]:

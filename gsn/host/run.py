@@ -15,8 +15,9 @@ from comfy.patcher_extension import WrappersMP
 from torch import Tensor
 
 from ..interventions import Context, Distribution, History
+from ..maps import MapChoice, MapProcessing
 from ..model_presets import MODEL_PRESETS, ModelPreset
-from ..plan import Action, CaptureSpec, GsnError, Plan
+from ..plan import Action, CaptureSpec, GsnError, Plan, places
 from ..presets import refuse_other_models
 from ..steps import Schedule
 from ..subjects import Subjects
@@ -27,7 +28,7 @@ from .capture import check_images, choose_layers, finer_layers, grid_of
 from .checks import check_latent, check_lengths, check_stream, entries_of, named, part_seen, with_their_subjects
 from .differentiable import differentiable, refuse_foreign
 from .families import family_of
-from .forward import EntryForward, OpenedStep, Reading, detached, noise_level, unnoticed
+from .forward import EntryForward, OpenedStep, Reading, detached, noise_level, unnoticed, vp_scale
 from .preview import preview_of
 from .split import draws_noise, opened
 from .walk import walking
@@ -98,6 +99,7 @@ def prepare(plan: Plan, sampler: Any, guider: Any, sigmas: Tensor, noise: Tensor
     origin = actions[0].origin
     for action in actions:
         named(action.origin, action.objective.check_terms)
+        named(action.origin, action.objective.check_weights)
         named(action.origin, action.intervention.check, action.objective)
     model = guider.inner_model
     family = family_of(model, origin)
@@ -144,8 +146,7 @@ def prepare(plan: Plan, sampler: Any, guider: Any, sigmas: Tensor, noise: Tensor
     if reading_maps and windows != 0:
         trace.notes.append(f"{origin}: read the whole picture at once; context windows apply to ordinary steps only")
         log.warning(trace.notes[-1])
-    processing = preset.processing(spec.columns, spec.stream)
-    reading = Reading(family, layers, finer_layers(offered, layers), offered, processing)
+    reading = Reading(family, layers, finer_layers(offered, layers), offered, _processing(preset, spec, MapChoice()))
     histories = [History() for _ in entries]
     editing = Editing(family, ranges, with_their_subjects(guider.conds)) if ranges else None
     stock = (sampler.sampler_function, getattr(sampler, "extra_options", {}))
@@ -184,21 +185,22 @@ def _resolve(
         for subjects, grid in texts:
             named(action.origin, action.objective.check, subjects, grid)
             named(action.origin, action.objective.check_read, subjects, stream)
-        if action.last is None:
-            usual = preset.refine_sigma
-            if isinstance(action.intervention, Distribution):
-                usual = preset.distribution_sigma
-            index = named(action.origin, schedule.find, action.first, usual)
-            indices = () if index is None else (index,)
-        else:
-            indices = named(action.origin, schedule.between, action.first, action.last, preset.guide_sigmas)
+        indices = named(action.origin, places, action.intervention, action.first, action.last, schedule, preset)
         named(action.origin, action.check_places, indices)
+        named(action.origin, action.check_levels, [len(subjects.items) for subjects, _ in texts])
+        for said in dict.fromkeys(action.warning(subjects) for subjects, _ in texts) if indices else ():
+            if said and (told := f"{action.origin}: {said}") not in trace.notes:  # a preset may have several such moves
+                trace.notes.append(told)
+                log.warning(told)
         if not indices:
             trace.notes.append(
                 f"{action.origin}: its noise level is not part of this run (sigma {schedule.sigmas[0]:.4g} to"
                 f" {schedule.sigmas[-1]:.4g}), so it did nothing here"
             )
             log.warning(trace.notes[-1])
+        elif action.intervention.gradients or action.intervention.edits:
+            trace.plan.append(f"{action.origin} at {schedule.named(indices)}: {action.describe()}")
+            log.info(trace.plan[-1])
         for index in indices:
             found.setdefault(index, []).append(action)
     return found
@@ -228,7 +230,7 @@ class _Run:
     @contextmanager
     def in_place(self, sampler: Any) -> Iterator[None]:
         """While inside, the sampler calls `edit` at the steps to be opened; afterwards all is as before."""
-        with opened(sampler, self.actions, self.edit, self.note) if self.actions else nullcontext():
+        with opened(sampler, self.actions, self.edit, self.note, self.begin) if self.actions else nullcontext():
             yield
         if self.editing is not None:
             self.editing.report(self.trace)
@@ -237,16 +239,33 @@ class _Run:
         """The sampler's arguments, with the edits of attention in them."""
         return extra_args if self.editing is None else self.editing.attached(extra_args)
 
+    def begin(self, x: Tensor, model_k: Any, extra_args: dict) -> None:
+        """Tell what a person should know of this run before its first model call."""
+        function, options = self.stock
+        sampling, noise = self.guider.inner_model.model_sampling, self._initial_noise(x.device) is not None
+        for index, acting in self.actions.items():
+            for action in (one for one in acting if one.intervention.draws_noise):
+                level = noise_level(sampling, self.sigmas[index].detach())
+                for text in action.intervention.warnings(level, index == 0, noise):
+                    self.note(f"{action.origin}: {text}")
+                later = self.sigmas[index:]
+                if isinstance(action.intervention, Distribution) and draws_noise(
+                    function, model_k, x, later, extra_args, options
+                ):
+                    self.note(
+                        f"{action.origin}: sampler '{getattr(function, '__name__', '?')}' adds noise of its own at the"
+                        " steps that follow, so pictures drawn from one distribution differ by that as well; the same"
+                        " seed gives the same pictures"
+                    )
+
     def edit(self, x: Tensor, index: int, model_k: Any, extra_args: dict, denoised: Tensor | None) -> None:
         """Carry out the actions of step `index` on the sampler's state x, in place."""
         model = self.guider.inner_model
         info = StepInfo(index, self.schedule.sigmas[index], self.schedule.percent(self.schedule.sigmas[index]))
         sigma = self.sigmas[index].detach()
-        scale = float(model.model_sampling.calculate_input(sigma.reshape(1), torch.ones(1, device=x.device)))
+        scale = vp_scale(model.model_sampling, sigma.to(x.device))
         delta, drawn = None, 0
         for action in self.actions[index]:
-            if isinstance(action.intervention, Distribution):
-                self._tell_of_noise(action, x, index, model_k, extra_args)
             try:
                 step = OpenedStep(x, sigma, scale, model, model_k, extra_args)
                 delta = self._act(action, info, step, denoised, _noise_seed(extra_args, index, drawn))
@@ -271,6 +290,7 @@ class _Run:
         def progress(done: int, maps: Tensor | None) -> None:
             bar.update_absolute(done, preview=preview_of(maps))
 
+        reading = replace(self.reading, processing=_processing(self.preset, self.spec, action.maps))
         gradients = action.intervention.gradients
         way = memory.Way(recompute=False, one_by_one=False)
         if gradients:
@@ -297,7 +317,7 @@ class _Run:
                 step=info,
                 total_steps=self.schedule.steps,
                 objective=action.objective,
-                processing=self.reading.processing,
+                processing=reading.processing,
                 trace=self.trace,
                 progress=progress,
                 check=mm.throw_exception_if_processing_interrupted,
@@ -305,14 +325,14 @@ class _Run:
                 release=release,
                 claim=lambda forward, owners: self.claims.append((forward, owners)),
                 one_by_one=way.one_by_one,
-                level=noise_level(step),
+                level=noise_level(step.model.model_sampling, step.sigma),
                 denoised=None if denoised is None else denoised.detach().clone().float(),
                 initial_noise=self._initial_noise(step.x.device),
                 generator=torch.Generator().manual_seed(noise_seed),
                 loss_scale=2.0**16 if step.model.get_dtype_inference() == torch.float16 else 1.0,
             )
             forwards = tuple(
-                EntryForward(detached(entry), subjects, history, self.reading, needs, position, ordinary)
+                EntryForward(detached(entry), subjects, history, reading, needs, position, ordinary)
                 for entry, subjects, history in self._active(info.sigma)
             )
             if not forwards:
@@ -320,15 +340,6 @@ class _Run:
                 return torch.zeros_like(step.x)
             z = action.intervention.apply(z0, forwards, context)
             return (z - z0) / step.scale
-
-    def _tell_of_noise(self, action: Action, x: Tensor, index: int, model_k: Any, extra_args: dict) -> None:
-        function, options = self.stock
-        if draws_noise(function, model_k, x, self.sigmas[index:], extra_args, options):
-            name = getattr(function, "__name__", "?")
-            self.note(
-                f"{action.origin}: sampler '{name}' adds noise of its own at the steps that follow, so pictures drawn"
-                " from one distribution differ by that as well; the same seed gives the same pictures"
-            )
 
     def _initial_noise(self, device: Any) -> Tensor | None:
         noise = self.noise.detach().clone().to(device, torch.float32)
@@ -348,6 +359,12 @@ class _Run:
             if not ("timestep_start" in entry and sigma > entry["timestep_start"])
             and not ("timestep_end" in entry and sigma < entry["timestep_end"])
         ]
+
+
+def _processing(preset: ModelPreset, spec: CaptureSpec, method: MapChoice) -> MapProcessing:
+    """What AttentionCapture says counts first, then what the method does, then the model's own."""
+    maps = spec.maps.before(method)
+    return preset.processing(maps.columns, spec.stream, maps.contrast, maps.blur)
 
 
 def _noise_seed(extra_args: dict, index: int, drawn: int) -> int:

@@ -44,6 +44,19 @@ def usual_schedule(model: Any, scheduler: str, steps: int) -> Schedule:
     return schedule_of(sampling, comfy.samplers.calculate_sigmas(sampling, scheduler, steps))
 
 
+def own_schedule(model: Any, steps: int, sampler_name: str, scheduler: str, denoise: float) -> Schedule | None:
+    """The noise levels of the run that `sample` makes of this; None where there is nothing to sample."""
+    sampler = comfy.samplers.KSampler(model, steps, "cpu", sampler_name, scheduler, denoise, model.model_options)
+    if len(sampler.sigmas) < 2:
+        return None
+    return schedule_of(model.get_model_object("model_sampling"), sampler.sigmas)
+
+
+def show(node_id: str, text: str) -> None:
+    """Text below a node while it is being executed."""
+    PromptServer.instance.send_progress_text(text, node_id)
+
+
 def probe_blocks(
     model: Any, seed: int, steps: int, cfg: float, sampler_name: str, scheduler: str, positive: Any, negative: Any,
     latent: dict, denoise: float, at: tuple[Step, ...],

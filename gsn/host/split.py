@@ -25,14 +25,18 @@ Edit = Callable[[Tensor, int, Any, dict, "Tensor | None"], None]
 
 
 @contextmanager
-def opened(sampler: Any, indices: Iterable[int], edit: Edit, note: Callable[[str], None]) -> Iterator[None]:
-    """While inside, `sampler` (a KSAMPLER) calls the edit at the given steps. Restored on leaving: SAMPLER
-    objects are cached node outputs."""
+def opened(
+    sampler: Any, indices: Iterable[int], edit: Edit, note: Callable[[str], None],
+    begin: Callable[[Tensor, Any, dict], None],
+) -> Iterator[None]:  # fmt: skip
+    """While inside, `sampler` (a KSAMPLER) calls the edit at the given steps, and before its first model call
+    begin(x, model_k, extra_args). Restored on leaving: SAMPLER objects are cached node outputs."""
     original = sampler.sampler_function
     wanted = sorted(set(indices))
 
     def function(model_k, x, sigmas, extra_args=None, callback=None, disable=None, **options):
         extra_args = {} if extra_args is None else extra_args
+        begin(x, model_k, extra_args)
         run = _Run(original, model_k, extra_args, callback, disable, options, edit)
         rehearsal = rehearse(original, model_k, x, sigmas, extra_args, options, wanted)
         if rehearsal.in_place:
@@ -165,9 +169,7 @@ def rehearse(
     return Rehearsal(True, {plain.opens[i]: i for i in wanted})
 
 
-def draws_noise(
-    function: Callable, model_k: Any, x: Tensor, sigmas: Tensor, extra_args: dict, options: dict
-) -> bool:
+def draws_noise(function: Callable, model_k: Any, x: Tensor, sigmas: Tensor, extra_args: dict, options: dict) -> bool:
     """Whether the sampler adds noise of its own on these levels (ancestral, SDE): its way then depends on the seed."""
     ways = []
     for seed in (0, 1):

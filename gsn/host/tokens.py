@@ -14,7 +14,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from ..boxes import Box, with_boxes
+from torch import Tensor
+
+from ..boxes import Box, with_boxes, with_masks
 from ..locate import TokenRow, locate_subjects
 from ..parse import choose_subjects
 from ..prompt import EMBEDDING, Prompt, read_prompt
@@ -76,11 +78,16 @@ class Encoded:
     table: str
 
 
-def encode_with_subjects(clip: Any, text: str, names: str = "", boxes: Sequence[Box] | None = None) -> Encoded:
+def encode_with_subjects(
+    clip: Any, text: str, names: str = "", boxes: Sequence[Box] | None = None, masks: Tensor | None = None
+) -> Encoded:
     """Encode a prompt exactly as CLIPTextEncode does, and find its subjects' tokens. boxes: one for each subject.
 
+    masks: [N, H, W], one for each subject.
+
     Raises:
-        SubjectError: see `choose_subjects` and `with_boxes`; also a text encoder whose token columns are not known.
+        SubjectError: see `choose_subjects`, `with_boxes` and `with_masks`; also a text encoder whose token columns are
+            not known.
     """
     prompt = read_prompt(text)
     choices, notes = choose_subjects(prompt, names)
@@ -90,6 +97,8 @@ def encode_with_subjects(clip: Any, text: str, names: str = "", boxes: Sequence[
     subjects, doubts = locate_subjects(prompt, choices, read_tokens(clip, prompt, columns))
     if boxes is not None:
         subjects = replace(subjects, items=with_boxes(subjects.items, boxes))
+    if masks is not None:
+        subjects = replace(subjects, items=with_masks(subjects.items, masks))
     adapted = _BEFORE_ADAPTER.get(frozenset(tokens))
     expected = subjects.text_length if adapted is None else len(_Columns(clip, adapted, tokens[adapted]).pieces)
     notes += doubts

@@ -22,8 +22,9 @@ class Intervention(Protocol):
     """name: as the trace calls it; evaluations: model calls it announces to the progress bar.
 
     reads_maps: it has `apply`. edits: it has `edit(subjects, length, owners)`, what to do to the attention of the
-    ordinary model calls at its steps. draws_noise: it takes fresh noise from its context. needs_subjects: it can do
-    nothing without `Subjects`.
+    ordinary model calls at its steps. draws_noise: it takes fresh noise from its context, and has
+    `warnings(level, first, noise)` for the runs that this does not suit. needs_subjects: it can do nothing without
+    `Subjects`.
     """
 
     name: str

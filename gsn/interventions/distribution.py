@@ -23,7 +23,7 @@ import torch
 from torch import Tensor
 
 from ..losses import Objective
-from .context import Context, Forward, Gradient, per_image
+from .context import Context, Forward, Gradient, NoiseLevel, per_image
 from .schedule import check_rate
 
 MEANS = ("x0_mean", "x0")
@@ -82,6 +82,20 @@ class Distribution:
         if self.start not in MEANS:
             raise ValueError(f"unknown start '{self.start}'; use one of {', '.join(MEANS)}")
 
+    def warnings(self, level: NoiseLevel, first: bool, noise: bool) -> list[str]:
+        """What a person should know before the run. level: of the step; first: it is the run's first one; noise: the
+        run adds noise, which is then known."""
+        told = []
+        if first:
+            begins = "the mean begins at zero" if _flows(level) else "the latent itself stands for it"
+            told.append(f"a run has no clean estimate before its first step, so {begins}; a later step is better")
+        if not noise:
+            told.append(
+                "this run goes on where another ended and does not know the noise that one began with, so its images"
+                " are drawn with other noise of the same seed"
+            )
+        return told
+
     def apply(self, latent: Tensor, forwards: tuple[Forward, ...], context: Context) -> Tensor:
         """One latent drawn for each image with the noise it began with.
 
@@ -127,13 +141,7 @@ class Distribution:
         alpha, spread = context.level.alpha, context.level.spread
         x0 = context.denoised
         if x0 is None:
-            flow = abs(alpha + spread - 1) < 1e-3
-            x0 = torch.zeros_like(latent) if flow else latent * (1 - spread) / alpha
-            begins = "the mean began at zero" if flow else "the latent itself stood for it"
-            context.trace.notes.append(
-                f"distribution at {context.step}: a run has no clean estimate before its first step, so {begins};"
-                " a later step is better"
-            )
+            x0 = torch.zeros_like(latent) if _flows(context.level) else latent * (1 - spread) / alpha
         x0 = x0[:1] if self.shared else x0
         spatial = tuple(range(2, x0.dim()))
         mean = alpha * (x0.mean(spatial, keepdim=True).expand_as(x0) if self.start == "x0_mean" else x0)
@@ -146,13 +154,8 @@ class Distribution:
 
     def _noise(self, latent: Tensor, context: Context) -> Tensor:
         """What the images are drawn with."""
-        if context.initial_noise is not None:
-            return context.initial_noise
-        context.trace.notes.append(
-            f"distribution at {context.step}: this run goes on where another ended and does not know the noise that one"
-            " began with, so its images were drawn with other noise of the same seed"
-        )
-        return context.fresh_noise(latent)
+        known = context.initial_noise
+        return context.fresh_noise(latent) if known is None else known
 
     def _sampled(
         self, gaussian: _Gaussian, latent: Tensor, forwards: tuple[Forward, ...], context: Context
@@ -225,6 +228,10 @@ class _Gaussian:
             leaves = [one.detach().clone().requires_grad_(True) for one in self.learned]
             centre, width = self.having(leaves).parts()
             return list(torch.autograd.grad((centre * push + width * stretch).sum(), leaves))
+
+
+def _flows(level: NoiseLevel) -> bool:
+    return abs(level.alpha + level.spread - 1) < 1e-3
 
 
 def _mean(values: list[Gradient]) -> Gradient:

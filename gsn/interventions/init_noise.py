@@ -24,7 +24,7 @@ import torch
 from torch import Tensor
 
 from ..losses import Objective
-from .context import Context, Forward, Gradient, Levels, per_image
+from .context import Context, Forward, Gradient, Levels, NoiseLevel, per_image
 from .levels import in_words
 from .refine import ADAM_EPS, check_levels
 from .schedule import check_rate
@@ -79,17 +79,23 @@ class InitNoise:
         check_rate(self.lr)
         check_levels(self.stop, objective)
 
+    def warnings(self, level: NoiseLevel, first: bool, noise: bool) -> list[str]:
+        """What a person should know before the run. noise: the run adds some."""
+        if noise:
+            return []
+        return [
+            "this run goes on where another ended and adds no noise of its own, so there is none to optimise; nothing"
+            " is changed here"
+        ]
+
     def apply(self, latent: Tensor, forwards: tuple[Forward, ...], context: Context) -> Tensor:
-        """The latent with better noise. An image that has succeeded waits, unchanged, for the others.
+        """The latent with better noise, or the same where the run adds none. An image that has succeeded waits,
+        unchanged, for the others.
 
         A loss or gradient that is not finite ends the image's round at its last finite iterate.
         """
         noise = context.initial_noise
         if noise is None:
-            context.trace.notes.append(
-                f"initial noise at {context.step}: this run goes on where another ended and adds no noise of its own,"
-                " so there is none to optimise; nothing was changed here"
-            )
             return latent
         search = _Search(self, latent, noise, forwards, context)
         best = search.round(1, noise, self.iterations)

@@ -8,12 +8,13 @@ gradient, one optimiser step, `iterations` times. Adam's eps of 1e-3 is part of 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from ..losses import Objective
+from ..losses import LOSSES, Objective, out_of_reach
 from .context import Context, Forward, Gradient, Levels, per_image
 from .levels import in_words
 from .schedule import SCHEDULES, check_rate, check_schedule, scheduled
@@ -149,16 +150,20 @@ class Refine:
                 running[i] = False
 
 
-def check_levels(levels: Levels, objective: Objective) -> None:
-    """Raise ValueError for a level that is not a number, names no loss, or lies where the loss cannot come."""
+def check_levels(levels: Levels, objective: Objective, counts: Sequence[int] = ()) -> None:
+    """Raise ValueError for a level that is not a number, names no loss, or lies where the loss cannot come.
+
+    counts: see `Objective.lowest`.
+    """
     for name, level in levels:
         if not math.isfinite(level):
             raise ValueError(f"the threshold of {name} is {level}; give a finite number or switch it off")
         watched = ("total", *(term.loss for term in objective.terms))
         if name not in watched:
             raise ValueError(f"the threshold names the loss '{name}'; this objective has {', '.join(watched)}")
-        if level < objective.lowest(name):
+        lowest = objective.lowest(name, counts)
+        if out_of_reach(level, lowest):
+            later = " after a run's first step" if name in LOSSES and LOSSES[name].looks_back else ""
             raise ValueError(
-                f"the threshold of {name} is {level:g}, which it cannot reach: it is never below"
-                f" {objective.lowest(name):g}"
+                f"the threshold of {name} is {level:g}, which it cannot reach: it is never below {lowest:g}{later}"
             )

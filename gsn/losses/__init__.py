@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import inspect
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import torch
@@ -16,11 +16,11 @@ from torch import Tensor
 
 from ..maps import AttentionMaps, Earlier, MapProcessing, subject_maps
 from ..subjects import Subjects
-from .astar import retention, segregation
+from .astar import retention, retention_least, segregation
 from .attend_excite import attend_excite
-from .box_retention import box_retention
-from .boxdiff import box_inner, boxdiff, boxes_refuse, cells_refuse
-from .conform import conform, conform_refuses
+from .box_retention import box_retention, places_refuse
+from .boxdiff import box_inner, boxdiff, cells_refuse
+from .conform import conform, conform_least, conform_refuses
 from .divide_bind import tv, tv_bind, tv_bind_refuses
 from .focus import focus
 from .initno import alignment, clean, self_conflict
@@ -37,6 +37,8 @@ class Loss:
     subjects' own ("fine", "self_rows": see AttentionMaps). refuse: raises ValueError for subjects that it can do
     nothing with; given the subjects, the maps' grid (h, w) and the term's settings. explains: what each setting
     does, for people. binds: it brings a subject's describing words to it, so that none of them may go unread.
+    least: what it cannot go below with so many subjects, where that is more than the lower bound; given their number
+    and the term's settings. looks_back: at a run's first step it is 0 all the same.
     """
 
     function: Callable[..., Tensor]
@@ -48,11 +50,19 @@ class Loss:
     refuse: Callable[..., None] | None = None
     explains: Mapping[str, str] = field(default_factory=dict)
     binds: bool = False
+    least: Callable[..., float] | None = None
+    looks_back: bool = False
 
     def settings(self) -> dict[str, object]:
         """The names of its settings and their defaults."""
         parameters = list(inspect.signature(self.function).parameters.values())[2:]
         return {one.name: one.default for one in parameters}
+
+    def lowest(self, count: int, settings: Mapping[str, object]) -> float:
+        """What no value lies below with `count` subjects, or as many as it needs; 0 of `looks_back` aside."""
+        if self.least is None:
+            return self.bounds[0]
+        return self.least(max(count, self.least_subjects), **settings)
 
 
 _CODED = "Vertical differences as in the released code, which made the paper's numbers; off: between neighbours."
@@ -99,11 +109,12 @@ LOSSES: dict[str, Loss] = {
         segregation, "Agarwal et al. 2023", "iou, as a sum over the pairs", least_subjects=2, bounds=(0.0, math.inf)
     ),
     "retention": Loss(
-        retention, "Agarwal et al. 2023", "every subject stays where it was a step ago", bounds=(0.0, math.inf)
+        retention, "Agarwal et al. 2023", "every subject stays where it was a step ago", bounds=(0.0, math.inf),
+        least=retention_least, looks_back=True,
     ),
     "box_retention": Loss(
-        box_retention, "Grimal et al. 2026", "every subject has a strong spot and lies in its box", bounds=(0.25, 1.0),
-        refuse=boxes_refuse,
+        box_retention, "Grimal et al. 2026", "every subject has a strong spot and lies in its mask or box",
+        bounds=(0.25, 1.0), refuse=places_refuse,
     ),
     "focus": Loss(
         focus, "Bill et al. 2025", "the words of one subject agree on a place, subjects do not share it",
@@ -111,7 +122,7 @@ LOSSES: dict[str, Loss] = {
     ),
     "conform": Loss(
         conform, "Meral et al. 2024", "a subject looks like itself a step ago and like its describing words, not like"
-        " other subjects", least_subjects=2, bounds=(0.0, math.inf), refuse=conform_refuses,
+        " other subjects", least_subjects=2, bounds=(0.0, math.inf), refuse=conform_refuses, least=conform_least,
         explains={"temperature": "How sharply like and unlike maps are told apart; the paper's is 0.5."},
     ),
     "self_cross": Loss(
@@ -176,11 +187,22 @@ class Objective:
     def scaled(self, factor: float) -> Objective:
         return replace(self, terms=tuple(replace(term, weight=term.weight * factor) for term in self.terms))
 
-    def lowest(self, name: str) -> float:
-        """A value that the named term, or "total", cannot go below."""
-        if name != "total":
-            return LOSSES[name].bounds[0]
-        return sum(_lowest_of(term) for term in self.terms if term.weight)
+    def lowest(self, name: str, counts: Sequence[int] = ()) -> float:
+        """A value that the named term, or "total", cannot go below; after a run's first step, for one that looks back.
+
+        counts: how many subjects each conditioning entry has, where that is known; of entries that act together, the
+        losses are added.
+        """
+        each = [self._lowest_of_entry(name, count) for count in counts] or [self._lowest_of_entry(name, None)]
+        return sum(one for one in each if one < 0) or min(each)
+
+    def _lowest_of_entry(self, name: str, count: int | None) -> float:
+        if name == "total":
+            return sum(_lowest_of(term, count) for term in self.terms if term.weight)
+        if count is not None and count < LOSSES[name].least_subjects:
+            return 0.0
+        settings = next((dict(term.settings) for term in reversed(self.terms) if term.loss == name), {})
+        return LOSSES[name].lowest(count or 0, settings)
 
     def check_terms(self) -> None:
         """Raise ValueError for what is wrong with every prompt: weights, names, settings."""
@@ -197,6 +219,27 @@ class Objective:
                     raise ValueError(f"loss '{term.loss}' has no setting '{name}'; it has {offer}")
             if term.while_below is not None and term.while_below[0] not in names:
                 raise ValueError(f"loss '{term.loss}' waits for '{term.while_below[0]}', which is not in the sum")
+        self._check_waiting()
+
+    def _check_waiting(self, counts: Sequence[int] = ()) -> None:
+        for term in self.terms:
+            if term.while_below is None:
+                continue
+            name, level = term.while_below
+            if not math.isfinite(level):
+                raise ValueError(f"loss '{term.loss}' waits for '{name}' at or below {level}; give a finite number")
+            lowest = self.lowest(name, counts)
+            if out_of_reach(level, lowest):
+                raise ValueError(
+                    f"loss '{term.loss}' waits for '{name}' at or below {level:g}, where it never comes: it is never"
+                    f" below {lowest:g}"
+                )
+
+    def check_weights(self) -> None:
+        """Raise ValueError where no term counts; one node of a chain may well add a term that is only watched."""
+        if not any(term.weight for term in self.terms):
+            names = ", ".join(dict.fromkeys(term.loss for term in self.terms))
+            raise ValueError(f"the loss '{names}' has weight 0, so there is nothing to lower; give one loss a weight")
 
     def check(self, subjects: Subjects, grid: tuple[int, int]) -> None:
         """Raise ValueError if no term is defined for these subjects, or one refuses them. grid: (h, w) of the maps."""
@@ -209,6 +252,7 @@ class Objective:
                 f"loss '{names}' compares subjects and needs at least {least}, but the prompt has {count}"
                 f" ({', '.join(subjects.labels)}); name a second subject or choose attend_excite"
             )
+        self._check_waiting([count])
         for term in usable:
             if (refuse := LOSSES[term.loss].refuse) is not None:
                 refuse(subjects, grid, **dict(term.settings))
@@ -225,6 +269,15 @@ class Objective:
                     f" is '{stream}', which has no token for that word; choose average or {' or '.join(word.tokens)}"
                     " there, or describe it by another word"
                 )
+
+    def left_out(self, subjects: Subjects) -> tuple[str, ...]:
+        """The losses that do nothing with these subjects, because they compare more of them."""
+        usable = self._usable(len(subjects.items))
+        return tuple(dict.fromkeys(term.loss for term in self.terms if term not in usable))
+
+    def of(self, subjects: Subjects) -> Objective:
+        """What is left of the sum with these subjects."""
+        return Objective(tuple(self._usable(len(subjects.items))))
 
     def _usable(self, count: int) -> list[Term]:
         return [term for term in self.terms if LOSSES[term.loss].least_subjects <= count]
@@ -248,10 +301,18 @@ class Objective:
         return Evaluation(total, terms, maps.maps)
 
 
-def _lowest_of(term: Term) -> float:
-    low, high = LOSSES[term.loss].bounds
+def out_of_reach(level: float, lowest: float) -> bool:
+    """Whether a level is below what is the lowest value, beyond the digits in which people are told of it."""
+    return level < lowest - 1e-6 * max(1.0, abs(lowest))
+
+
+def _lowest_of(term: Term, count: int | None) -> float:
+    loss = LOSSES[term.loss]
+    if count is not None and count < loss.least_subjects:
+        return 0.0
+    low, high = loss.lowest(count or 0, dict(term.settings)), loss.bounds[1]
     least = term.weight * (low if term.weight > 0 else high)
-    may_be_absent = term.while_below is not None or LOSSES[term.loss].least_subjects > 1
+    may_be_absent = term.while_below is not None or loss.looks_back or (count is None and loss.least_subjects > 1)
     return min(0.0, least) if may_be_absent else least
 
 

@@ -31,3 +31,8 @@ def retention(maps: SubjectMaps, subjects: Subjects) -> Tensor:
         return maps.maps.new_zeros(maps.maps.shape[0])
     before = otsu_masks(maps.earlier.previous).to(maps.maps.dtype)
     return (1 - overlap(maps.maps, before)).sum(1)
+
+
+def retention_least(count: int) -> float:
+    """Of `count` subjects, after the first step: an overlap is at most a half."""
+    return count / 2

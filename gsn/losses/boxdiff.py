@@ -55,7 +55,8 @@ def boxes_refuse(subjects: Subjects, grid: tuple[int, int]) -> None:
     if without:
         raise ValueError(
             f"losses 'box_inner', 'boxdiff' and 'box_retention' need a box for every subject, and"
-            f" {', '.join(without)} has none; connect boxes to GSNSubjects or choose a loss without them"
+            f" {', '.join(without)} has none; connect boxes to GSNSubjects (for 'box_retention' masks will do), or"
+            " choose another loss"
         )
     for subject in subjects.items:
         x0, y0, x1, y1 = _box(subject)

@@ -14,6 +14,8 @@ reads finer attention, the describing words' maps are the finer ones.
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor
 
@@ -43,6 +45,11 @@ def conform(maps: SubjectMaps, subjects: Subjects, temperature: float = 0.5) -> 
     against = similar.masked_fill(same, -torch.inf).logsumexp(2, keepdim=True)
     losses = torch.logaddexp(similar, against) - similar
     return (losses * positive).sum((1, 2)) / positive.sum()
+
+
+def conform_least(count: int, temperature: float = 0.5) -> float:
+    """Of `count` subjects: each map like its own, and like none of the other subjects', of which there may be more."""
+    return math.log1p((count - 1) * math.exp(-1 / temperature)) if temperature > 0 else 0.0
 
 
 def conform_refuses(subjects: Subjects, grid: tuple[int, int], temperature: float = 0.5) -> None:

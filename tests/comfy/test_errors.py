@@ -25,6 +25,12 @@ def one_subject_for_iou():
     return nodes
 
 
+def with_loss(method, weight=1.0, settings=None, **refinement):
+    nodes = graph([refine(loss=["l", 0], **refinement)])
+    nodes["l"] = {"class_type": "GSNLoss", "inputs": {"method": method, "weight": weight} | (settings or {})}
+    return nodes
+
+
 def concatenated():
     nodes = graph([refine()])
     both = {"conditioning_to": ["2", 0], "conditioning_from": ["3", 0]}
@@ -48,6 +54,13 @@ CASES = {
     "nan step": (lambda: graph([refine(step=float("nan"))]), "finite"),
     "nan rate": (lambda: graph([refine(lr=float("nan"))]), "lr"),
     "infinite strength": (lambda: graph([guide(step_size=float("nan"))]), "step size"),
+    "backwards": (lambda: graph([guide(first_step=4, last_step=1)]), "GSNGuidance: the range from 4 to 1 runs"),
+    "no weight": (lambda: with_loss("iou", 0.0), "SingleStepIterRef: the loss 'iou' has weight 0"),
+    "unreadable level": (lambda: graph([refine(levels="iou low")]), "IterRef: cannot read the level 'iou low'"),
+    "level of another loss": (lambda: graph([refine(levels="tv -0.2")]), "the threshold names the loss 'tv'"),
+    "unreachable": (lambda: with_loss("attend_excite", stop_early=True, threshold=-0.1), "it is never below 0"),
+    "unreachable with these subjects": (lambda: with_loss("conform", stop_early=True, threshold=0.1), "below 0.126928"),
+    "nothing to bind": (lambda: with_loss("syngen", settings={"method.entities": False}), "would always be 0: no"),
     "one subject": (one_subject_for_iou, "at least 2"),
     "no such block": (lambda: graph([capture(blocks="out15"), refine()]), "output8"),
     "unreadable block": (lambda: graph([capture(blocks="up3"), refine()]), "up3"),

@@ -142,6 +142,29 @@ def test_a_distribution_at_the_first_step_says_that_it_has_no_estimate(comfy):
     assert "no clean estimate" in trace.notes[0] and torch.isfinite(latents).all()
 
 
+FORETOLD = {
+    "no estimate": (distribution(step=0, iterations=1), {}, "GSNDistribution: a run has no clean estimate"),
+    "its own noise": (distribution(step=4, iterations=1), {"sampler_name": "ddpm"}, "GSNDistribution: sampler"),
+}
+
+
+@pytest.mark.parametrize("case", FORETOLD)
+def test_what_does_not_suit_a_distribution_is_told_before_the_first_model_call(comfy, monkeypatch, caplog, case):
+    import comfy.samplers as host
+
+    patch, sampler, words = FORETOLD[case]
+    call, before = host.sampling_function, []
+
+    def watched(*args, **kwargs):
+        before.append([message for message in caplog.messages if message.startswith(words)])
+        return call(*args, **kwargs)
+
+    monkeypatch.setattr(host, "sampling_function", watched)
+    _, trace = run(comfy, [patch], batch=1, steps=6, **sampler)
+    assert len(before) > 5 and len(before[0]) == len(before[-1]) == 1  # said once, before the first of them
+    assert before[0] == [note for note in trace.notes if note.startswith(words)]
+
+
 def test_flow_models_carry_both(comfy):
     nodes = graph([better_noise(rounds=2, iterations=2, last_iterations=1), distribution(iterations=2)], family="sd3")
     result = comfy.run(nodes, ["out", ("p0", 1)]).check()

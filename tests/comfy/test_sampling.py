@@ -60,6 +60,14 @@ def test_batch_of_two_is_the_same_refinement_as_each_alone(comfy):
     assert trace_of(two).records[-1].loss[0] == pytest.approx(trace_of(one).records[-1].loss[0], rel=1e-4)
 
 
+def test_levels_of_single_losses_end_a_refinement(comfy):
+    done = trace_of(comfy.run(graph([refine(levels="attend_excite 1, iou 0.5")]), ["out", ("p0", 1)]))
+    assert done.stops[0].iterations == [0, 0]
+    assert done.stops[0].reasons == ["attend_excite at or below 1 and iou at or below 0.5"] * 2
+    both = refine(levels="attend_excite 1", stop_early=True, threshold=0.0)
+    assert trace_of(comfy.run(graph([both]), ["out", ("p0", 1)])).stops[0].iterations == [3, 3]
+
+
 @pytest.mark.parametrize("patch", [refine(iterations=0), guide(step_size=0.0)])
 def test_off_is_exact(comfy, patch):
     assert torch.equal(samples(comfy.run(graph([patch]), ["out"])), samples(comfy.run(graph(), ["out"])))

@@ -196,8 +196,9 @@ def test_an_image_that_is_never_finite_is_left_as_it_was():
 
 def test_a_run_without_noise_of_its_own_is_left_alone_and_says_so():
     latent, model = noise_like(1, 1, 2, 2), Quadratic(1.0)
-    opened = context(model, None)
-    assert InitNoise().apply(latent, (model,), opened) is latent and "adds no noise" in opened.trace.notes[0]
+    assert InitNoise().apply(latent, (model,), context(model, None)) is latent
+    (told,) = InitNoise().warnings(NoiseLevel(0.6, 0.8), True, False)
+    assert "adds no noise" in told and not InitNoise().warnings(NoiseLevel(0.6, 0.8), True, True)
 
 
 def test_initial_noise_is_refused_anywhere_but_at_the_first_step():
@@ -321,12 +322,14 @@ def test_one_images_distribution_does_not_change_anothers_and_a_seed_repeats():
 
 @pytest.mark.parametrize("level, begins", [(NoiseLevel(0.0, 1.0), "zero"), (NoiseLevel(0.07, 0.9975), "the latent")])
 @pytest.mark.parametrize("rescale", [True, False])
-def test_at_the_first_step_the_papers_stand_in_is_used_and_the_trace_says_so(level, begins, rescale):
+def test_at_the_first_step_the_papers_stand_in_is_used_and_said(level, begins, rescale):
     noise, model = noise_like(1, 1, 4, 4), Quadratic(0.5)
     opened = context(model, noise, level)
     drawn = Distribution(1, 1, 0.0, rescale=rescale).apply(noise, (model,), opened)
     mean = torch.zeros(1) if level.alpha == 0 else (1 - level.spread) * noise.mean()
-    assert torch.allclose(drawn, mean + level.spread * noise, atol=1e-6) and begins in opened.trace.notes[0]
+    assert torch.allclose(drawn, mean + level.spread * noise, atol=1e-6)
+    (told,) = Distribution().warnings(level, True, True)
+    assert begins in told and not Distribution().warnings(level, False, True)
     moved = Distribution(5, 2, 0.2, rescale=rescale).apply(noise, (model,), context(model, noise, level))
     assert torch.isfinite(moved).all() and not torch.equal(moved, drawn)
 
@@ -335,7 +338,9 @@ def test_a_run_that_goes_on_draws_with_other_noise_and_says_so():
     latent, model = noise_like(1, 1, 4, 4), Quadratic(0.5)
     opened = context(model, None, NoiseLevel(0.6, 0.8), 4, denoised=latent)
     drawn = Distribution(1, 1, 0.0).apply(latent, (model,), opened)
-    assert float((drawn - drawn.mean()).std()) > 0.5 and "goes on" in opened.trace.notes[0]
+    assert float((drawn - drawn.mean()).std()) > 0.5
+    (told,) = Distribution().warnings(NoiseLevel(0.6, 0.8), False, False)
+    assert "goes on" in told
 
 
 def test_a_distribution_that_breaks_goes_back_and_one_that_never_worked_changes_nothing():

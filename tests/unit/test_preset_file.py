@@ -4,7 +4,9 @@ import json
 
 import pytest
 
-from gsn.preset_file import PresetError, from_json, to_json
+from gsn.interventions import INTERVENTIONS
+from gsn.losses import LOSSES
+from gsn.preset_file import _MOST, PresetError, from_json, to_json
 from gsn.presets import PRESETS
 
 
@@ -24,9 +26,14 @@ def test_a_preset_written_and_read_is_the_same(name):
 
 
 def edited(**changes):
+    """The paper's move with changes; Another intervention's takes nothing of its numbers."""
     content = json.loads(to_json(PRESETS["paper"]))
-    content["moves"][0] |= changes
-    return json.dumps(content)
+    (move,) = content["moves"]
+    if "from" in changes and "to" in changes:
+        del move["at"]
+    if "do" in changes:
+        move = {"loss": move["loss"]}
+    return json.dumps(content | {"moves": [move | changes]})
 
 
 def test_an_edited_number_is_taken():
@@ -57,8 +64,39 @@ BAD = {
     "whose noise": ('{"moves": [], "noise": "sdxl"}', "noise is 'sdxl'"),
     "whose model": ('{"moves": [], "family": "sd1.5"}', "family is 'sd1.5'; choose one of 'any', 'sdxl'"),
     "a setting the loss lacks": (edited(loss=[{"loss": "iou", "settings": {"k": 1}}]), "key 'k'; known are none"),
+    "a list for a name": (edited(do=[]), r"moves\[0\].do is \[\]; choose one of"),
+    "a list for a loss": (edited(loss=[{"loss": []}]), r"loss\[0\].loss is \[\]; choose one of"),
+    "a list for a step": (edited(at=[8]), r"moves\[0\].at is \[8\]; write auto"),
+    "a rate of 400 digits": (edited(lr=10**400), r"moves\[0\].lr is 10+\.\.\.0+; write a finite number"),
+    "a thousand million": (edited(iterations=10**9), r"moves\[0\].iterations is 1000000000; the most is 1000"),
+    "as many samples": (edited(do="distribution", iterations=9, lr=1, samples=10**9), "samples is .*; the most is 100"),
+    "tiles as large": (edited(do="distribution", block=10**9), r"moves\[0\].block is 1000000000; the most is 64"),
+    "a rate without bounds": (edited(lr=1e30), r"moves\[0\].lr is 1e\+30; the most is 10000"),
+    "a weight without bounds": (edited(loss=[{"loss": "iou", "weight": -1e300}]), r"weight is -1e\+300; the most is"),
+    "no weight at all": (edited(loss=[{"loss": "iou", "weight": 0}]), r"moves\[0\]: .*'iou' has weight 0"),
+    "waits for no number": (
+        edited(loss=[{"loss": "iou", "while_below": {"iou": float("nan")}}]),
+        r"loss\[0\].while_below.iou is nan; write a finite number",
+    ),
+    "a setting without bounds": (
+        edited(loss=[{"loss": "tv_bind", "settings": {"coefficient": 1e9}}]),
+        r"loss\[0\].settings.coefficient is 1000000000.0; the most is 1000",
+    ),
+    "backwards": (edited(**{"from": 24, "to": 0}), r"moves\[0\]: the range from 24 to 0 runs backwards"),
+    "sigma backwards": (edited(**{"from": "sigma 1.6", "to": "sigma 13"}), "runs backwards; a sigma falls"),
+    "nested without end": ('{"moves": ' + 10**5 * "[" + 10**5 * "]" + "}", "nested deeper than any preset"),
+    "nested": ('{"moves": [' + 200 * "[" + 200 * "]" + "]}", r"moves\[0\] is \[+\.\.\.\]+; write an object"),
     "waits for nothing": (edited(loss=[{"loss": "iou", "while_below": {"attend_excite": 0.5}}]), "not in the sum"),
 }
+
+
+def test_every_number_of_a_preset_has_a_bound():
+    """Each refused by its place; the names of those that are no longer there are not kept."""
+    numbers = {name for one in INTERVENTIONS.values() for name, value in vars(one()).items()
+               if type(value) in (int, float)}  # fmt: skip
+    numbers |= {name for one in LOSSES.values() for name, value in one.settings().items()
+                if type(value) in (int, float)}  # fmt: skip
+    assert numbers | {"weight"} == set(_MOST)
 
 
 @pytest.mark.parametrize("case", BAD)

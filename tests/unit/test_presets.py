@@ -4,6 +4,7 @@ import pytest
 
 from gsn.interventions import Guide, Refine
 from gsn.model_presets import MODEL_PRESETS
+from gsn.preset_file import from_json, to_json
 from gsn.presets import (
     PRESET_FAMILIES,
     PRESETS,
@@ -100,6 +101,32 @@ def test_guidance_that_follows_the_refinement_still_does():
     for name in ("SynGen+", "SAGA+"):  # it begins before, or at that step: its place is its own
         guided = with_refinement_at(PRESETS[name], Step(3, "index")).moves[1]
         assert guided == PRESETS[name].moves[1]
+
+
+def test_guidance_that_would_end_before_it_begins_is_left_out():
+    last = Step(1.2, "sigma")  # after the guidance's last step
+    (move,) = with_refinement_at(PRESETS["Ours+"], last).moves
+    assert move.first == last and from_json(to_json(with_refinement_at(PRESETS["Ours+"], last))).moves == (move,)
+
+
+def run_of(steps):
+    return Schedule((*ddpm_levels()[:: 50 // steps], 0.0), lambda percent: 14.6 if percent == 0 else 0.1, 14.62)
+
+
+def test_the_text_for_a_run_names_its_own_steps():
+    sd1 = MODEL_PRESETS["sd1"]
+    said = describe("Ours+", PRESETS["Ours+"], sd1, run_of(50)).splitlines()
+    assert said[5] == "At sigma 10.425, in this run step 2 of 0 to 49 (sigma 10.43), the paper's step 2 of 50:"
+    assert "in this run steps 3 to 24 of 0 to 49 (sigma 9.338 to 1.624)" in said[8]
+    said = describe("Ours", PRESETS["Ours"], sd1, run_of(25))
+    assert "in this run step 4 of 0 to 24" in said and "in this run" not in describe("Ours", PRESETS["Ours"], sd1)
+    late = Schedule((2.0, 1.0, 0.0), lambda percent: 14.6, 14.62)  # a run from a picture
+    assert "which is not part of this run" in describe("Ours", PRESETS["Ours"], sd1, late)
+
+
+def test_auto_is_the_distributions_own_level_where_there_is_one():
+    file = from_json('{"moves": [{"do": "distribution", "at": "auto", "loss": [{"loss": "iou"}]}]}')
+    assert "At sigma 4.692 (auto), in this run step 10 of" in describe("mine", file, MODEL_PRESETS["sd1"], run_of(50))
 
 
 def test_a_preset_without_one_refinement_is_refused():

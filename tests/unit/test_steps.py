@@ -58,6 +58,21 @@ def test_a_range_by_sigma_means_the_same_levels_at_any_step_count():
     assert schedule().between(Step(2, "index"), Step(99, "index"), (0, 0)) == (2, 3, 4, 5, 6, 7, 8, 9)
 
 
+@pytest.mark.parametrize(
+    "first, last, words",
+    [
+        (Step(4, "index"), Step(1, "index"), "from 4 to 1 runs backwards: exchange"),
+        (Step(60, "percent"), Step(20, "percent"), "from 60% to 20% runs backwards: exchange"),
+        (Step(1.6, "sigma"), Step(8.4, "sigma"), "a sigma falls over the run"),
+    ],
+)
+def test_a_range_that_runs_backwards_is_refused(first, last, words):
+    with pytest.raises(StepError, match=words):
+        schedule().between(first, last, (0, 0))
+    assert schedule().between(last, first, (0, 0))
+    assert schedule().between(first, first, (0, 0)) is not None  # one step is a range
+
+
 def test_percent_is_the_inverse_of_percent_to_sigma():
     assert schedule().percent(7.3) == pytest.approx(0.5, abs=1e-6)
 
