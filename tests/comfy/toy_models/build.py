@@ -35,7 +35,8 @@ from .zoo import TOYS
 from .zoo.toy import Toy
 from .zoo.unet import SD1, SD1_LAYOUT, SDXL, UNET, VEGA_LAYOUT, WIDTH
 
-DTYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16, "fp8": torch.float8_e4m3fn}
+DTYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
+DTYPES |= {"fp8": torch.float8_e4m3fn, "fp8_e5m2": torch.float8_e5m2}
 _MMDIT = {
     "input_size": None,
     "patch_size": 2,
@@ -158,14 +159,25 @@ def _empty(toy, storage, compute, quantised=False):
         return config.get_model(dict(toy.state), "", device="cpu")
 
 
-QUANTISED = {"fp8_scaled": ("float8_e4m3fn", 448), "int8": ("int8_tensorwise", 127)}
+# Name -> ComfyUI's format, how its layout is told to round, and what the file's header says of that.
+_ROTATED = {"convrot": True, "convrot_groupsize": 16}
+QUANTISED = {
+    "fp8_scaled": ("float8_e4m3fn", {"scale": "recalculate"}, {}),
+    "fp8_scaled_e5m2": ("float8_e5m2", {"scale": "recalculate"}, {}),
+    "mxfp8": ("mxfp8", {}, {}),
+    "nvfp4": ("nvfp4", {}, {}),
+    "nvfp4_smoothed": ("nvfp4", {}, {}),  # with a factor for each input channel, as ModelOpt writes it
+    "int8": ("int8_tensorwise", {}, {}),
+    "int8_rotated": ("int8_tensorwise", {"per_channel": True} | _ROTATED, _ROTATED),
+    "int4_rotated": ("convrot_w4a4", _ROTATED, _ROTATED),
+}
 
 
 def build_quantised(name, kind="fp8_scaled", seed=0):
     """A toy of the zoo as a file in one of ComfyUI's quantised formats loads, and a dictionary of the rounded
     weights in float32."""
-    form, largest = QUANTISED[kind]
-    storage = comfy.quant_ops.QUANT_ALGOS[form]["storage_t"]
+    form, options, header = QUANTISED[kind]
+    layout, generator = comfy.quant_ops.QUANT_ALGOS[form]["comfy_tensor_layout"], torch.Generator().manual_seed(seed)
     state = {k: v.clone() for k, v in build_transformer(name, seed).model.diffusion_model.state_dict().items()}
     rounded = dict(state)
     toy = TOYS[name]
@@ -176,13 +188,16 @@ def build_quantised(name, kind="fp8_scaled", seed=0):
             weight = state.get(f"{key}.weight")
             if not in_block or min(weight.shape) < 32 or any(size % 16 for size in weight.shape):
                 continue
-            scale = weight.abs().max() / largest
-            scaled = weight / scale
-            small = (scaled.round() if storage == torch.int8 else scaled).to(storage)
-            rounded[f"{key}.weight"] = small.float() * scale
-            state[f"{key}.weight"], state[f"{key}.weight_scale"] = small, scale
-            header = bytearray(json.dumps({"format": form}).encode())
-            state[f"{key}.comfy_quant"] = torch.frombuffer(header, dtype=torch.uint8)
+            if form == "convrot_w4a4" and weight.shape[1] % 64:  # its groups
+                continue
+            factor = torch.ones(weight.shape[1])
+            if kind == "nvfp4_smoothed":
+                factor = state[f"{key}.pre_quant_scale"] = 0.5 + torch.rand(weight.shape[1], generator=generator)
+            small = comfy.quant_ops.QuantizedTensor.from_float(weight / factor, layout, **options)
+            rounded[f"{key}.weight"] = small.dequantize() * factor
+            state |= small.state_dict(f"{key}.weight")
+            told = json.dumps({"format": form} | header).encode()
+            state[f"{key}.comfy_quant"] = torch.frombuffer(bytearray(told), dtype=torch.uint8)
         model.diffusion_model.load_state_dict(state)
         patcher = comfy.model_patcher.CoreModelPatcher(
             model.requires_grad_(False).eval(),
