@@ -12,8 +12,10 @@ from pathlib import Path
 from unittest.mock import patch
 
 import comfy.cldm.cldm
+import comfy.cldm.mmdit
 import comfy.controlnet
 import comfy.latent_formats
+import comfy.ldm.flux.controlnet
 import comfy.model_base
 import comfy.model_management
 import comfy.model_patcher
@@ -207,17 +209,35 @@ def build_quantised(name, kind="fp8_scaled", seed=0):
         return patcher, rounded
 
 
-def build_controlnet(seed=0):
-    """A ControlNet of the toy SD1.x model: its own down path, and residuals that are not zero."""
-    layout = {k: v for k, v in (SD1 | SD1_LAYOUT).items() if k not in ("out_channels", "transformer_depth_output")}
-    config = layout | {"hint_channels": 3, "context_dim": WIDTH, "num_heads": 2}
-    for unused in ("use_linear_in_transformer", "disable_self_attentions", "use_temporal_attention"):
-        config.pop(unused, None)
+_NOT_OF_A_CONTROLNET = (
+    "out_channels", "transformer_depth_output", "use_linear_in_transformer", "disable_self_attentions",
+    "use_temporal_attention",
+)  # fmt: skip
+
+
+def build_controlnet(family="sd15", seed=0):
+    """A ControlNet of the toy SD1.x, SD3 or Flux model, with residuals that are not zero."""
+    made = {"dtype": torch.float32, "operations": comfy.ops.disable_weight_init}
+    device = comfy.model_management.get_torch_device()
     with torch.inference_mode():
-        network = comfy.cldm.cldm.ControlNet(**config, dtype=torch.float32, operations=comfy.ops.disable_weight_init)
-        fill(network, seed + 3)
-        device = comfy.model_management.get_torch_device()
-        return comfy.controlnet.ControlNet(network, load_device=device)
+        if family == "sd15":
+            config = SD1 | SD1_LAYOUT | {"hint_channels": 3, "context_dim": WIDTH, "num_heads": 2}
+            for unused in _NOT_OF_A_CONTROLNET:
+                config.pop(unused, None)
+            network = fill(comfy.cldm.cldm.ControlNet(**config, **made), seed + 3)
+            return comfy.controlnet.ControlNet(network, load_device=device)
+        if family == "sd3":
+            network = fill(comfy.cldm.mmdit.ControlNet(num_blocks=1, **_MMDIT, **made), seed + 3)
+            network.pos_embed.copy_(torch.randn(network.pos_embed.shape, generator=torch.Generator().manual_seed(seed)))
+            latent, extra = comfy.latent_formats.SD3(), ["y"]
+            latent.shift_factor = 0  # as ComfyUI's loader sets it
+        else:
+            config = TOYS[family].config | {"depth": 1, "depth_single_blocks": 1}
+            network = comfy.ldm.flux.controlnet.ControlNetFlux(latent_input=True, **config, **made)
+            network, latent, extra = fill(network, seed + 3), comfy.latent_formats.Flux(), ["y", "guidance"]
+        return comfy.controlnet.ControlNet(
+            network, compression_ratio=1, latent_format=latent, load_device=device, extra_conds=extra
+        )
 
 
 def build_t2i_adapter(seed=0):
