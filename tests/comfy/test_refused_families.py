@@ -27,7 +27,7 @@ def test_no_kind_is_forgotten(comfy):
     assert set(kinds(comfy)) == carried(comfy) | set(refused)
 
 
-def test_each_is_refused_by_name_with_its_reason(comfy):
+def test_each_is_refused_by_name_with_its_reason(comfy, record_property):
     families = comfy.pack("gsn.host.families")
     for reason, names in comfy.pack("gsn.host.families.refused").REASONS.items():
         for name in names:
@@ -35,6 +35,7 @@ def test_each_is_refused_by_name_with_its_reason(comfy):
             with pytest.raises(ValueError, match=name) as refused:
                 families.family_of(model, "SingleStepIterRef")
             assert reason in str(refused.value) and "Flux" in str(refused.value)
+            record_property(name, reason)
 
 
 @pytest.mark.parametrize("name", ["SD_X4Upscaler", "LotusD", "SDXLRefiner", "Stable_Zero123", "SVD_img2vid"])

@@ -5,7 +5,15 @@ Loaded by tests/comfy/conftest.py through ComfyUI's own loader; it is not part o
 
 from comfy_api.latest import ComfyExtension
 
-from .build import build_clip, build_model, build_quantised, build_transformer, build_vae, write_checkpoint
+from .build import (
+    QUANTISED,
+    build_clip,
+    build_model,
+    build_quantised,
+    build_transformer,
+    build_vae,
+    write_checkpoint,
+)
 from .chain_nodes import COUNTS
 from .chain_nodes import NODES as CHAIN_NODES
 from .toy_nodes import KEPT, ToyControlNet, ToyKeep, ToyModel, ToyText, ToyTransformer
@@ -14,6 +22,7 @@ from .zoo import TOYS
 __all__ = [
     "COUNTS",
     "KEPT",
+    "QUANTISED",
     "TOYS",
     "ToyTransformer",
     "build_clip",

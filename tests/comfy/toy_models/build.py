@@ -12,8 +12,10 @@ from pathlib import Path
 from unittest.mock import patch
 
 import comfy.cldm.cldm
+import comfy.cldm.mmdit
 import comfy.controlnet
 import comfy.latent_formats
+import comfy.ldm.flux.controlnet
 import comfy.model_base
 import comfy.model_management
 import comfy.model_patcher
@@ -35,7 +37,8 @@ from .zoo import TOYS
 from .zoo.toy import Toy
 from .zoo.unet import SD1, SD1_LAYOUT, SDXL, UNET, VEGA_LAYOUT, WIDTH
 
-DTYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16, "fp8": torch.float8_e4m3fn}
+DTYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
+DTYPES |= {"fp8": torch.float8_e4m3fn, "fp8_e5m2": torch.float8_e5m2}
 _MMDIT = {
     "input_size": None,
     "patch_size": 2,
@@ -158,14 +161,25 @@ def _empty(toy, storage, compute, quantised=False):
         return config.get_model(dict(toy.state), "", device="cpu")
 
 
-QUANTISED = {"fp8_scaled": ("float8_e4m3fn", 448), "int8": ("int8_tensorwise", 127)}
+# Name -> ComfyUI's format, how its layout is told to round, and what the file's header says of that.
+_ROTATED = {"convrot": True, "convrot_groupsize": 16}
+QUANTISED = {
+    "fp8_scaled": ("float8_e4m3fn", {"scale": "recalculate"}, {}),
+    "fp8_scaled_e5m2": ("float8_e5m2", {"scale": "recalculate"}, {}),
+    "mxfp8": ("mxfp8", {}, {}),
+    "nvfp4": ("nvfp4", {}, {}),
+    "nvfp4_smoothed": ("nvfp4", {}, {}),  # with a factor for each input channel, as ModelOpt writes it
+    "int8": ("int8_tensorwise", {}, {}),
+    "int8_rotated": ("int8_tensorwise", {"per_channel": True} | _ROTATED, _ROTATED),
+    "int4_rotated": ("convrot_w4a4", _ROTATED, _ROTATED),
+}
 
 
 def build_quantised(name, kind="fp8_scaled", seed=0):
     """A toy of the zoo as a file in one of ComfyUI's quantised formats loads, and a dictionary of the rounded
     weights in float32."""
-    form, largest = QUANTISED[kind]
-    storage = comfy.quant_ops.QUANT_ALGOS[form]["storage_t"]
+    form, options, header = QUANTISED[kind]
+    layout, generator = comfy.quant_ops.QUANT_ALGOS[form]["comfy_tensor_layout"], torch.Generator().manual_seed(seed)
     state = {k: v.clone() for k, v in build_transformer(name, seed).model.diffusion_model.state_dict().items()}
     rounded = dict(state)
     toy = TOYS[name]
@@ -176,13 +190,16 @@ def build_quantised(name, kind="fp8_scaled", seed=0):
             weight = state.get(f"{key}.weight")
             if not in_block or min(weight.shape) < 32 or any(size % 16 for size in weight.shape):
                 continue
-            scale = weight.abs().max() / largest
-            scaled = weight / scale
-            small = (scaled.round() if storage == torch.int8 else scaled).to(storage)
-            rounded[f"{key}.weight"] = small.float() * scale
-            state[f"{key}.weight"], state[f"{key}.weight_scale"] = small, scale
-            header = bytearray(json.dumps({"format": form}).encode())
-            state[f"{key}.comfy_quant"] = torch.frombuffer(header, dtype=torch.uint8)
+            if form == "convrot_w4a4" and weight.shape[1] % 64:  # its groups
+                continue
+            factor = torch.ones(weight.shape[1])
+            if kind == "nvfp4_smoothed":
+                factor = state[f"{key}.pre_quant_scale"] = 0.5 + torch.rand(weight.shape[1], generator=generator)
+            small = comfy.quant_ops.QuantizedTensor.from_float(weight / factor, layout, **options)
+            rounded[f"{key}.weight"] = small.dequantize() * factor
+            state |= small.state_dict(f"{key}.weight")
+            told = json.dumps({"format": form} | header).encode()
+            state[f"{key}.comfy_quant"] = torch.frombuffer(bytearray(told), dtype=torch.uint8)
         model.diffusion_model.load_state_dict(state)
         patcher = comfy.model_patcher.CoreModelPatcher(
             model.requires_grad_(False).eval(),
@@ -192,17 +209,35 @@ def build_quantised(name, kind="fp8_scaled", seed=0):
         return patcher, rounded
 
 
-def build_controlnet(seed=0):
-    """A ControlNet of the toy SD1.x model: its own down path, and residuals that are not zero."""
-    layout = {k: v for k, v in (SD1 | SD1_LAYOUT).items() if k not in ("out_channels", "transformer_depth_output")}
-    config = layout | {"hint_channels": 3, "context_dim": WIDTH, "num_heads": 2}
-    for unused in ("use_linear_in_transformer", "disable_self_attentions", "use_temporal_attention"):
-        config.pop(unused, None)
+_NOT_OF_A_CONTROLNET = (
+    "out_channels", "transformer_depth_output", "use_linear_in_transformer", "disable_self_attentions",
+    "use_temporal_attention",
+)  # fmt: skip
+
+
+def build_controlnet(family="sd15", seed=0):
+    """A ControlNet of the toy SD1.x, SD3 or Flux model, with residuals that are not zero."""
+    made = {"dtype": torch.float32, "operations": comfy.ops.disable_weight_init}
+    device = comfy.model_management.get_torch_device()
     with torch.inference_mode():
-        network = comfy.cldm.cldm.ControlNet(**config, dtype=torch.float32, operations=comfy.ops.disable_weight_init)
-        fill(network, seed + 3)
-        device = comfy.model_management.get_torch_device()
-        return comfy.controlnet.ControlNet(network, load_device=device)
+        if family == "sd15":
+            config = SD1 | SD1_LAYOUT | {"hint_channels": 3, "context_dim": WIDTH, "num_heads": 2}
+            for unused in _NOT_OF_A_CONTROLNET:
+                config.pop(unused, None)
+            network = fill(comfy.cldm.cldm.ControlNet(**config, **made), seed + 3)
+            return comfy.controlnet.ControlNet(network, load_device=device)
+        if family == "sd3":
+            network = fill(comfy.cldm.mmdit.ControlNet(num_blocks=1, **_MMDIT, **made), seed + 3)
+            network.pos_embed.copy_(torch.randn(network.pos_embed.shape, generator=torch.Generator().manual_seed(seed)))
+            latent, extra = comfy.latent_formats.SD3(), ["y"]
+            latent.shift_factor = 0  # as ComfyUI's loader sets it
+        else:
+            config = TOYS[family].config | {"depth": 1, "depth_single_blocks": 1}
+            network = comfy.ldm.flux.controlnet.ControlNetFlux(latent_input=True, **config, **made)
+            network, latent, extra = fill(network, seed + 3), comfy.latent_formats.Flux(), ["y", "guidance"]
+        return comfy.controlnet.ControlNet(
+            network, compression_ratio=1, latent_format=latent, load_device=device, extra_conds=extra
+        )
 
 
 def build_t2i_adapter(seed=0):

@@ -103,18 +103,23 @@ def _pack(name):
 
 
 class ToyControlNet(io.ComfyNode):
+    """With the autoencoder that makes the hint's latents, where the family's ControlNets take those."""
+
     @classmethod
     def define_schema(cls):
         return io.Schema(
             node_id="ToyControlNet",
             category="testing",
-            inputs=[io.Int.Input("seed", default=0)],
-            outputs=[io.ControlNet.Output()],
+            inputs=[
+                io.Int.Input("seed", default=0),
+                io.Combo.Input("family", options=["sd15", "sd3", "flux_dev"], default="sd15", optional=True),
+            ],
+            outputs=[io.ControlNet.Output(), io.Vae.Output()],
         )
 
     @classmethod
-    def execute(cls, seed):
-        return io.NodeOutput(build_controlnet(seed))
+    def execute(cls, seed, family="sd15"):
+        return io.NodeOutput(build_controlnet(family, seed), build_vae("sd15" if family == "sd15" else "sd3"))
 
 
 class ToyKeep(io.ComfyNode):
