@@ -21,7 +21,7 @@ from .steps import Step, check_range, parse_steps
 
 _NOISE = ("any", "ddpm", "flow")
 _ONLY = ("", "attributes", "no attributes")
-# What is above these, or below their negative, is a slip of the pen. None is below what a node's input takes.
+# What is above these, or below their negative, is a slip of the pen. Where a node's own input ends, none is below that.
 _MOST = {
     "iterations": 1000, "last_iterations": 1000, "rounds": 100, "samples": 100, "block": 64, "patience": 1000,
     "lr": 1e4, "momentum": 1, "size": 1e4, "factor": 10, "own": 100, "others": 100, "threshold": 10, "weight": 1000,
