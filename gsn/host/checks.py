@@ -43,9 +43,8 @@ def entries_of(conds: dict, family: Family, origin: str) -> list[tuple[dict, Sub
         )
     found = [(entry, subjects) for entry, subjects in positive if isinstance(subjects, Subjects) and subjects.items]
     for entry, subjects in found:
-        text = entry["model_conds"].get("c_crossattn")
-        length = text.cond.shape[1] if text is not None else 0
-        if length != family.given(subjects.text_length):
+        length = family.brought(entry)
+        if length != subjects.text_length:
             raise GsnError(
                 f"{origin}: the positive conditioning has {length} text tokens, but GSNSubjects located the subjects in"
                 f" {subjects.text_length}; a node between them (ConditioningConcat, another encoder) changed the text."
@@ -54,11 +53,12 @@ def entries_of(conds: dict, family: Family, origin: str) -> list[tuple[dict, Sub
     return found
 
 
-def with_their_subjects(conds: dict) -> list[tuple[dict, Subjects | None]]:
-    """The positive entries that have a text, each with the subjects it carries."""
+def with_their_subjects(conds: dict, family: Family) -> list[tuple[dict, Subjects | None]]:
+    """The positive entries that have a text, each with the subjects it carries; None where another node made the
+    text longer or shorter than they were located in."""
     positive = [(entry, entry.get(SUBJECTS_KEY)) for entry in conds.get("positive") or []]
     return [
-        (entry, subjects if isinstance(subjects, Subjects) else None)
+        (entry, subjects if isinstance(subjects, Subjects) and family.brought(entry) == subjects.text_length else None)
         for entry, subjects in positive
         if entry["model_conds"].get("c_crossattn") is not None
     ]

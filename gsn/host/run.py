@@ -114,7 +114,7 @@ def prepare(plan: Plan, sampler: Any, guider: Any, sigmas: Tensor, noise: Tensor
             return None
     trace.prompt = " | ".join(dict.fromkeys(subjects.prompt for _, subjects in entries))
     trace.labels = tuple(label for _, subjects in entries for label in subjects.labels)
-    read = with_their_subjects(guider.conds) if any(one.intervention.edits for one in actions) else entries
+    read = with_their_subjects(guider.conds, family) if any(one.intervention.edits for one in actions) else entries
     check_lengths(actions[0].origin, family, model, [entry for entry, _ in read])
     spec = plan.capture or CaptureSpec()
     check_stream(spec.stream, [subjects for _, subjects in entries])
@@ -147,7 +147,7 @@ def prepare(plan: Plan, sampler: Any, guider: Any, sigmas: Tensor, noise: Tensor
     processing = preset.processing(spec.columns, spec.stream)
     reading = Reading(family, layers, finer_layers(offered, layers), offered, processing)
     histories = [History() for _ in entries]
-    editing = Editing(family, ranges, with_their_subjects(guider.conds)) if ranges else None
+    editing = Editing(family, ranges, with_their_subjects(guider.conds, family)) if ranges else None
     stock = (sampler.sampler_function, getattr(sampler, "extra_options", {}))
     return _Run(
         opening, editing, guider, stock, sigmas, noise, schedule, preset, spec, reading, entries, histories, trace,

@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from .graphs import capture, graph, guide, interrupt_leaves_nothing, refine, samples
+from .zoo_names import NAMES, UNETS
 
 
 def other_encoder():
@@ -25,8 +26,8 @@ def one_subject_for_iou():
     return nodes
 
 
-def concatenated():
-    nodes = graph([refine()])
+def longer_text(nodes):
+    """The graph with the negative's text behind the positive's, in one conditioning."""
     both = {"conditioning_to": ["2", 0], "conditioning_from": ["3", 0]}
     nodes["c"] = {"class_type": "ConditioningConcat", "inputs": both}
     nodes["out"]["inputs"]["positive"] = ["c", 0]
@@ -52,7 +53,7 @@ CASES = {
     "no such block": (lambda: graph([capture(blocks="out15"), refine()]), "output8"),
     "unreadable block": (lambda: graph([capture(blocks="up3"), refine()]), "up3"),
     "no such size": (lambda: graph([capture(blocks="in1", resolution="1/8"), refine()]), "1/8"),
-    "other length": (concatenated, "ConditioningConcat"),
+    "other length": (lambda: longer_text(graph([refine()])), "ConditioningConcat"),
     "encoder not loaded": (lambda: sd3([capture(encoder="t5"), refine()]), "'t5', but the positive prompt was encoded"),
     "encoder of other models": (lambda: graph([capture(encoder="t5"), refine()]), "Choose average or clip"),
 }
@@ -158,6 +159,32 @@ def test_a_describing_word_of_the_other_encoder_is_refused_before_the_first_mode
             assert not result.progress
             for words in ("SingleStepIterRef", loss, "'teal' to 'cat'", "'clip'", "average or t5"):
                 assert words in result.error, result.error
+
+
+@pytest.mark.parametrize("name", ["sd15", *(one for one in NAMES if one not in (*UNETS, "anima"))])
+def test_a_text_that_another_node_made_longer_is_refused_in_every_family(comfy, name):
+    """Flux.2 fills both texts up to the same 512 columns before they reach us."""
+    from . import test_families as zoo
+
+    result = comfy.run(longer_text(zoo.graph(name, [zoo.refine()])), ["out"])
+    assert not result.ok and not result.progress
+    before = sum(columns for _, columns in comfy.toy.TOYS[name].streams)
+    for words in ("SingleStepIterRef", f"has {2 * before} text tokens", f"subjects in {before};", "ConditioningConcat"):
+        assert words in result.error, result.error
+
+
+def test_anima_keeps_the_columns_of_the_first_text(comfy):
+    """Its text axis is that of the T5 tokens, which stay; only what its adapter writes into the columns changes."""
+    from . import test_families as zoo
+
+    grown = longer_text(zoo.graph("anima", [capture(record_steps="0")]))
+    kept, other = (
+        comfy.run(nodes, ["out", ("p0", 1)]).check()["p0", 1].trace.kept[0].maps
+        for nodes in (grown, zoo.graph("anima", [capture(record_steps="0")]))
+    )
+    assert kept.shape == other.shape and not torch.equal(kept, other)
+    (axis,) = comfy.run(grown, [("c", 0)]).check()["c", 0]
+    assert axis[0].shape[1] == 2 * len(axis[1]["t5xxl_ids"]) == 2 * axis[1]["gsn"].text_length
 
 
 @pytest.mark.parametrize("node", ["SingleStepIterRef", "GSNAttentionTemperature"])

@@ -56,5 +56,6 @@ NAMES = (
     "hunyuan_dit1",
     "pixeldit",
 )
+UNETS = NAMES[: NAMES.index("sd3_clip")]
 # Where ComfyUI's own forward fails on odd latents, and PixArt's on small ones: width and height of the picture.
 SIZES = {"kandinsky5": (176, 96), "joyimage": (176, 96), "pixart_alpha": (320, 224), "pixart_sigma": (320, 224)}
