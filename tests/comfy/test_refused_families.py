@@ -4,6 +4,8 @@ import inspect
 
 import pytest
 
+from .conftest import ROOT
+
 
 def kinds(comfy):
     import comfy.model_base as known
@@ -55,3 +57,16 @@ def test_a_unet_of_another_trade_is_refused(comfy, name):
 def test_an_unknown_one_is_told_which_are_known(comfy):
     with pytest.raises(ValueError, match="Supported: SD 1.x"):
         comfy.pack("gsn.host.families").family_of(object(), "SingleStepIterRef")
+
+
+def test_readmes_settings_name_every_family_in_the_row_of_its_preset(comfy):
+    presets = comfy.pack("gsn.model_presets").MODEL_PRESETS
+    section = (ROOT / "README.md").read_text().split("## Settings by family")[1].split("\n## ")[0]
+    rows = [line.strip("| ").split(" | ") for line in section.splitlines() if line.startswith("|")][2:]
+    levels = {name: float(cells[1]) for cells in rows for name in cells[0].split(", ")}
+    unet, *others = comfy.pack("gsn.host.families").FAMILIES
+    assert set(unet.title.split(" and ")[0].split(", ")) <= set(levels)
+    for family in others:
+        (preset,) = {presets[name] for _, name in family.kinds}
+        for name in family.title.split(", "):
+            assert levels[name] == pytest.approx(preset.refine_sigma, rel=1e-3), name
