@@ -75,6 +75,30 @@ def check_lengths(origin: str, family: Family, model: Any, entries: Sequence[dic
         )
 
 
+def check_merge(origin: str, family: Family, model: Any) -> None:
+    """Refuse a merge with a model whose blocks are of other sizes.
+
+    ComfyUI keeps this model's network, leaves out what does not fit and mixes the rest. What is not in the blocks may
+    differ, as in a merge of an inpainting model. Where no name fits, nothing is merged, and there is nothing to refuse.
+    """
+    patches = model.current_patcher.patches
+    names = {id(weight): name for name, weight in model.named_parameters() if name in patches}
+    for block in family.blocks(model):
+        for weight in block.module.parameters():
+            for _, value, *_ in patches.get(names.get(id(weight)), ()):
+                # a merge brings a list, the other model's weight first; a LoRA does not
+                if isinstance(value, list) and value[0][0].shape != weight.shape:
+                    raise GsnError(
+                        f"{origin}: a model of another kind was merged into this one: '{names[id(weight)]}' is"
+                        f" {_sizes(value[0][0])} there and {_sizes(weight)} here. This model is one of {family.title};"
+                        " merge it with another of its own kind, or leave the merge out"
+                    )
+
+
+def _sizes(weight: Tensor) -> str:
+    return " x ".join(map(str, weight.shape))
+
+
 def part_seen(entry: dict, shape: Sequence[int]) -> tuple[int, int]:
     """(h, w) of what an entry with an area is given of a latent of this shape, [..., h, w]; else all of it."""
     h, w = shape[-2:]

@@ -24,7 +24,16 @@ from ..trace import StepInfo, Trace, TraceHandle
 from . import memory
 from .attention_edit import Editing, Range, range_of
 from .capture import check_images, choose_layers, finer_layers, grid_of
-from .checks import check_latent, check_lengths, check_stream, entries_of, named, part_seen, with_their_subjects
+from .checks import (
+    check_latent,
+    check_lengths,
+    check_merge,
+    check_stream,
+    entries_of,
+    named,
+    part_seen,
+    with_their_subjects,
+)
 from .differentiable import differentiable, refuse_foreign
 from .families import family_of
 from .forward import EntryForward, OpenedStep, Reading, detached, noise_level, unnoticed
@@ -129,6 +138,7 @@ def prepare(plan: Plan, sampler: Any, guider: Any, sigmas: Tensor, noise: Tensor
             " from KSamplerSelect or another sampler node that makes a KSAMPLER"
         )
     check_latent(origin, model, noise)
+    check_merge(origin, family, model)
     for action in actions:
         if action.intervention.gradients:
             refuse_foreign(model, action.origin)

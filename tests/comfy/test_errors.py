@@ -238,24 +238,34 @@ def test_a_positive_of_two_kinds_of_encoder_is_refused(comfy):
     assert "SingleStepIterRef" in result.error and "64 and 128 channels" in result.error
 
 
-@pytest.mark.parametrize("other", ["sdxl", "sd3"])
-def test_a_merge_with_another_family_is_still_the_first_model(comfy, other):
-    """ComfyUI leaves out the weights that do not fit; the plan of the first model stays, and its family with it."""
+def merged(patch, other):
+    """One step of the graph's model, after the patch, with half of another one."""
+    nodes = graph(patch, steps=1)
+    nodes["b"] = {"class_type": "ToyModel", "inputs": {"family": other, "seed": 3}}
+    inputs = {"model1": nodes["out"]["inputs"]["model"], "model2": ["b", 0], "ratio": 0.5}
+    nodes["x"] = {"class_type": "ModelMergeSimple", "inputs": inputs}
+    nodes["out"]["inputs"]["model"] = ["x", 0]
+    return nodes
+
+
+@pytest.mark.parametrize("other", ["sdxl", "sd21_v"])
+def test_a_merge_with_another_family_is_refused_before_the_first_model_call(comfy, other):
+    """ComfyUI takes what fits of the other's weights and only logs the rest."""
     comfy.extra("nodes_model_merging")
+    result = comfy.run(merged([refine(step=0)], other), ["out"])
+    assert not result.ok and not result.progress
+    for words in ("SingleStepIterRef", "merged into this one: 'diffusion_model.", " there and ", "SD 1.x"):
+        assert words in result.error, result.error
+    assert comfy.run(merged([refine(iterations=0)], other), ["out"]).ok, "off, or without us, ComfyUI takes it"
 
-    def merged(patch):
-        nodes = graph(patch)
-        nodes["b"] = {"class_type": "ToyModel", "inputs": {"family": other, "seed": 3}}
-        inputs = {"model1": nodes["out"]["inputs"]["model"], "model2": ["b", 0], "ratio": 0.5}
-        nodes["x"] = {"class_type": "ModelMergeSimple", "inputs": inputs}
-        nodes["out"]["inputs"]["model"] = ["x", 0]
-        return nodes
 
-    plain = samples(comfy.run(merged([]), ["out"]))
-    assert torch.equal(samples(comfy.run(merged([refine(lr=0.0)]), ["out"])), plain)
-    assert not torch.equal(samples(comfy.run(merged([refine()]), ["out"])), plain)
-    refused = comfy.run(merged([capture(blocks="double0"), refine()]), ["out"])
-    assert not refused.ok and not refused.progress and "double" in refused.error
+def test_a_merge_that_changes_nothing_or_an_input_layer_alone_is_not_refused(comfy):
+    """Of SD 3 no weight's name fits; an inpainting model's first layer has more channels and stays out."""
+    comfy.extra("nodes_model_merging")
+    patch = [refine(step=0, iterations=1)]
+    alone = samples(comfy.run(graph(patch, steps=1), ["out"]))
+    assert torch.equal(samples(comfy.run(merged(patch, "sd3"), ["out"])), alone)
+    assert not torch.equal(samples(comfy.run(merged(patch, "sd15_inpaint"), ["out"])), alone)
 
 
 def test_weights_of_another_packs_format_are_refused_before_the_first_model_call(comfy, monkeypatch):
