@@ -66,4 +66,7 @@ _SAME_BLOCKS = (
 )
 DIFFERENT = tuple(name for name in NAMES if name not in _SAME_BLOCKS)
 # Where ComfyUI's own forward fails on odd latents, and PixArt's on small ones: width and height of the picture.
-SIZES = {"kandinsky5": (176, 96), "joyimage": (176, 96), "pixart_alpha": (320, 224), "pixart_sigma": (320, 224)}
+EVEN = {"kandinsky5": (176, 96), "joyimage": (176, 96), "pixart_alpha": (320, 224), "pixart_sigma": (320, 224)}
+# And where cells of 16 or 32 pixels make a latent of 13 x 19.
+COARSE = dict.fromkeys(("flux2", "mage_flow", "ideogram4", "lens", "ernie_image"), (304, 208))
+SIZES = EVEN | COARSE | {"hunyuan_image": (608, 416)}
