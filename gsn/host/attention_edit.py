@@ -128,7 +128,7 @@ class Editing:
         """given: the text's columns in this call. ComfyUI repeats a text that is batched with a longer one."""
         own = entry["model_conds"]["c_crossattn"].cond.shape[1]
         length = own if subjects is None else subjects.text_length
-        if given % own or (subjects is not None and self.family.given(length) != own):
+        if given % own:
             return None
         copies = given // own if length == own else 1
         edits: list[Callable[[tuple[int, int]], LogitEdit | None]] = []

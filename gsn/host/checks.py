@@ -43,9 +43,8 @@ def entries_of(conds: dict, family: Family, origin: str) -> list[tuple[dict, Sub
         )
     found = [(entry, subjects) for entry, subjects in positive if isinstance(subjects, Subjects) and subjects.items]
     for entry, subjects in found:
-        text = entry["model_conds"].get("c_crossattn")
-        length = text.cond.shape[1] if text is not None else 0
-        if length != family.given(subjects.text_length):
+        length = family.brought(entry)
+        if length != subjects.text_length:
             raise GsnError(
                 f"{origin}: the positive conditioning has {length} text tokens, but GSNSubjects located the subjects in"
                 f" {subjects.text_length}; a node between them (ConditioningConcat, another encoder) changed the text."
@@ -54,11 +53,12 @@ def entries_of(conds: dict, family: Family, origin: str) -> list[tuple[dict, Sub
     return found
 
 
-def with_their_subjects(conds: dict) -> list[tuple[dict, Subjects | None]]:
-    """The positive entries that have a text, each with the subjects it carries."""
+def with_their_subjects(conds: dict, family: Family) -> list[tuple[dict, Subjects | None]]:
+    """The positive entries that have a text, each with the subjects it carries; None where another node made the
+    text longer or shorter than they were located in."""
     positive = [(entry, entry.get(SUBJECTS_KEY)) for entry in conds.get("positive") or []]
     return [
-        (entry, subjects if isinstance(subjects, Subjects) else None)
+        (entry, subjects if isinstance(subjects, Subjects) and family.brought(entry) == subjects.text_length else None)
         for entry, subjects in positive
         if entry["model_conds"].get("c_crossattn") is not None
     ]
@@ -73,6 +73,30 @@ def check_lengths(origin: str, family: Family, model: Any, entries: Sequence[dic
             f"{origin}: the positive conditioning has {longest} text tokens, but {family.title} reads the first {most}"
             " alone and its attention is not read for longer texts; shorten the prompt"
         )
+
+
+def check_merge(origin: str, family: Family, model: Any) -> None:
+    """Refuse a merge with a model whose blocks are of other sizes.
+
+    ComfyUI keeps this model's network, leaves out what does not fit and mixes the rest. What is not in the blocks may
+    differ, as in a merge of an inpainting model. Where no name fits, nothing is merged, and there is nothing to refuse.
+    """
+    patches = model.current_patcher.patches
+    names = {id(weight): name for name, weight in model.named_parameters() if name in patches}
+    for block in family.blocks(model):
+        for weight in block.module.parameters():
+            for _, value, *_ in patches.get(names.get(id(weight)), ()):
+                # a merge brings a list, the other model's weight first; a LoRA does not
+                if isinstance(value, list) and value[0][0].shape != weight.shape:
+                    raise GsnError(
+                        f"{origin}: a model of another kind was merged into this one: '{names[id(weight)]}' is"
+                        f" {_sizes(value[0][0])} there and {_sizes(weight)} here. This model is one of {family.title};"
+                        " merge it with another of its own kind, or leave the merge out"
+                    )
+
+
+def _sizes(weight: Tensor) -> str:
+    return " x ".join(map(str, weight.shape))
 
 
 def part_seen(entry: dict, shape: Sequence[int]) -> tuple[int, int]:

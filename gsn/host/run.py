@@ -25,7 +25,16 @@ from ..trace import StepInfo, Trace, TraceHandle
 from . import memory
 from .attention_edit import Editing, Range, range_of
 from .capture import check_images, choose_layers, finer_layers, grid_of
-from .checks import check_latent, check_lengths, check_stream, entries_of, named, part_seen, with_their_subjects
+from .checks import (
+    check_latent,
+    check_lengths,
+    check_merge,
+    check_stream,
+    entries_of,
+    named,
+    part_seen,
+    with_their_subjects,
+)
 from .differentiable import differentiable, refuse_foreign
 from .families import family_of
 from .forward import EntryForward, OpenedStep, Reading, detached, noise_level, unnoticed, vp_scale
@@ -116,7 +125,7 @@ def prepare(plan: Plan, sampler: Any, guider: Any, sigmas: Tensor, noise: Tensor
             return None
     trace.prompt = " | ".join(dict.fromkeys(subjects.prompt for _, subjects in entries))
     trace.labels = tuple(label for _, subjects in entries for label in subjects.labels)
-    read = with_their_subjects(guider.conds) if any(one.intervention.edits for one in actions) else entries
+    read = with_their_subjects(guider.conds, family) if any(one.intervention.edits for one in actions) else entries
     check_lengths(actions[0].origin, family, model, [entry for entry, _ in read])
     spec = plan.capture or CaptureSpec()
     check_stream(spec.stream, [subjects for _, subjects in entries])
@@ -131,6 +140,7 @@ def prepare(plan: Plan, sampler: Any, guider: Any, sigmas: Tensor, noise: Tensor
             " from KSamplerSelect or another sampler node that makes a KSAMPLER"
         )
     check_latent(origin, model, noise)
+    check_merge(origin, family, model)
     for action in actions:
         if action.intervention.gradients:
             refuse_foreign(model, action.origin)
@@ -148,7 +158,7 @@ def prepare(plan: Plan, sampler: Any, guider: Any, sigmas: Tensor, noise: Tensor
         log.warning(trace.notes[-1])
     reading = Reading(family, layers, finer_layers(offered, layers), offered, _processing(preset, spec, MapChoice()))
     histories = [History() for _ in entries]
-    editing = Editing(family, ranges, with_their_subjects(guider.conds)) if ranges else None
+    editing = Editing(family, ranges, with_their_subjects(guider.conds, family)) if ranges else None
     stock = (sampler.sampler_function, getattr(sampler, "extra_options", {}))
     return _Run(
         opening, editing, guider, stock, sigmas, noise, schedule, preset, spec, reading, entries, histories, trace,

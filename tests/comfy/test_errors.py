@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from .graphs import capture, graph, guide, interrupt_leaves_nothing, refine, samples
+from .zoo_names import DIFFERENT
 
 
 def other_encoder():
@@ -31,8 +32,8 @@ def with_loss(method, weight=1.0, settings=None, **refinement):
     return nodes
 
 
-def concatenated():
-    nodes = graph([refine()])
+def longer_text(nodes):
+    """The graph with the negative's text behind the positive's, in one conditioning."""
     both = {"conditioning_to": ["2", 0], "conditioning_from": ["3", 0]}
     nodes["c"] = {"class_type": "ConditioningConcat", "inputs": both}
     nodes["out"]["inputs"]["positive"] = ["c", 0]
@@ -65,7 +66,7 @@ CASES = {
     "no such block": (lambda: graph([capture(blocks="out15"), refine()]), "output8"),
     "unreadable block": (lambda: graph([capture(blocks="up3"), refine()]), "up3"),
     "no such size": (lambda: graph([capture(blocks="in1", resolution="1/8"), refine()]), "1/8"),
-    "other length": (concatenated, "ConditioningConcat"),
+    "other length": (lambda: longer_text(graph([refine()])), "ConditioningConcat"),
     "encoder not loaded": (lambda: sd3([capture(encoder="t5"), refine()]), "'t5', but the positive prompt was encoded"),
     "encoder of other models": (lambda: graph([capture(encoder="t5"), refine()]), "Choose average or clip"),
 }
@@ -173,6 +174,32 @@ def test_a_describing_word_of_the_other_encoder_is_refused_before_the_first_mode
                 assert words in result.error, result.error
 
 
+@pytest.mark.parametrize("name", [name for name in DIFFERENT if name != "anima"])
+def test_a_text_that_another_node_made_longer_is_refused_in_every_family(comfy, name):
+    """Flux.2 fills both texts up to the same 512 columns before they reach us."""
+    from . import test_families as zoo
+
+    result = comfy.run(longer_text(zoo.graph(name, [zoo.refine()])), ["out"])
+    assert not result.ok and not result.progress
+    before = sum(columns for _, columns in comfy.toy.TOYS[name].streams)
+    for words in ("SingleStepIterRef", f"has {2 * before} text tokens", f"subjects in {before};", "ConditioningConcat"):
+        assert words in result.error, result.error
+
+
+def test_anima_keeps_the_columns_of_the_first_text(comfy):
+    """Its text axis is that of the T5 tokens, which stay; only what its adapter writes into the columns changes."""
+    from . import test_families as zoo
+
+    grown = longer_text(zoo.graph("anima", [capture(record_steps="0")]))
+    kept, other = (
+        comfy.run(nodes, ["out", ("p0", 1)]).check()["p0", 1].trace.kept[0].maps
+        for nodes in (grown, zoo.graph("anima", [capture(record_steps="0")]))
+    )
+    assert kept.shape == other.shape and not torch.equal(kept, other)
+    (axis,) = comfy.run(grown, [("c", 0)]).check()["c", 0]
+    assert axis[0].shape[1] == 2 * len(axis[1]["t5xxl_ids"]) == 2 * axis[1]["gsn"].text_length
+
+
 @pytest.mark.parametrize("node", ["SingleStepIterRef", "GSNAttentionTemperature"])
 def test_a_text_longer_than_the_model_reads_is_refused_before_the_first_model_call(comfy, node):
     """PixelDiT has positions for 300 tokens and leaves out what comes behind; a ToyText's chunk has 20."""
@@ -224,24 +251,34 @@ def test_a_positive_of_two_kinds_of_encoder_is_refused(comfy):
     assert "SingleStepIterRef" in result.error and "64 and 128 channels" in result.error
 
 
-@pytest.mark.parametrize("other", ["sdxl", "sd3"])
-def test_a_merge_with_another_family_is_still_the_first_model(comfy, other):
-    """ComfyUI leaves out the weights that do not fit; the plan of the first model stays, and its family with it."""
+def merged(patch, other):
+    """One step of the graph's model, after the patch, with half of another one."""
+    nodes = graph(patch, steps=1)
+    nodes["b"] = {"class_type": "ToyModel", "inputs": {"family": other, "seed": 3}}
+    inputs = {"model1": nodes["out"]["inputs"]["model"], "model2": ["b", 0], "ratio": 0.5}
+    nodes["x"] = {"class_type": "ModelMergeSimple", "inputs": inputs}
+    nodes["out"]["inputs"]["model"] = ["x", 0]
+    return nodes
+
+
+@pytest.mark.parametrize("other", ["sdxl", "sd21_v"])
+def test_a_merge_with_another_family_is_refused_before_the_first_model_call(comfy, other):
+    """ComfyUI takes what fits of the other's weights and only logs the rest."""
     comfy.extra("nodes_model_merging")
+    result = comfy.run(merged([refine(step=0)], other), ["out"])
+    assert not result.ok and not result.progress
+    for words in ("SingleStepIterRef", "merged into this one: 'diffusion_model.", " there and ", "SD 1.x"):
+        assert words in result.error, result.error
+    assert comfy.run(merged([refine(iterations=0)], other), ["out"]).ok, "off, or without us, ComfyUI takes it"
 
-    def merged(patch):
-        nodes = graph(patch)
-        nodes["b"] = {"class_type": "ToyModel", "inputs": {"family": other, "seed": 3}}
-        inputs = {"model1": nodes["out"]["inputs"]["model"], "model2": ["b", 0], "ratio": 0.5}
-        nodes["x"] = {"class_type": "ModelMergeSimple", "inputs": inputs}
-        nodes["out"]["inputs"]["model"] = ["x", 0]
-        return nodes
 
-    plain = samples(comfy.run(merged([]), ["out"]))
-    assert torch.equal(samples(comfy.run(merged([refine(lr=0.0)]), ["out"])), plain)
-    assert not torch.equal(samples(comfy.run(merged([refine()]), ["out"])), plain)
-    refused = comfy.run(merged([capture(blocks="double0"), refine()]), ["out"])
-    assert not refused.ok and not refused.progress and "double" in refused.error
+def test_a_merge_that_changes_nothing_or_an_input_layer_alone_is_not_refused(comfy):
+    """Of SD 3 no weight's name fits; an inpainting model's first layer has more channels and stays out."""
+    comfy.extra("nodes_model_merging")
+    patch = [refine(step=0, iterations=1)]
+    alone = samples(comfy.run(graph(patch, steps=1), ["out"]))
+    assert torch.equal(samples(comfy.run(merged(patch, "sd3"), ["out"])), alone)
+    assert not torch.equal(samples(comfy.run(merged(patch, "sd15_inpaint"), ["out"])), alone)
 
 
 def test_weights_of_another_packs_format_are_refused_before_the_first_model_call(comfy, monkeypatch):

@@ -1,8 +1,12 @@
 """Every kind of model that ComfyUI has is either carried or refused with a reason."""
 
 import inspect
+from dataclasses import replace
 
 import pytest
+
+from . import test_families as zoo
+from .conftest import ROOT
 
 
 def kinds(comfy):
@@ -56,3 +60,64 @@ def test_a_unet_of_another_trade_is_refused(comfy, name):
 def test_an_unknown_one_is_told_which_are_known(comfy):
     with pytest.raises(ValueError, match="Supported: SD 1.x"):
         comfy.pack("gsn.host.families").family_of(object(), "SingleStepIterRef")
+
+
+def test_readmes_settings_name_every_family_in_the_row_of_its_preset(comfy):
+    presets = comfy.pack("gsn.model_presets").MODEL_PRESETS
+    section = (ROOT / "README.md").read_text().split("## Settings by family")[1].split("\n## ")[0]
+    rows = [line.strip("| ").split(" | ") for line in section.splitlines() if line.startswith("|")][2:]
+    levels = {name: float(cells[1]) for cells in rows for name in cells[0].split(", ")}
+    unet, *others = comfy.pack("gsn.host.families").FAMILIES
+    assert set(unet.title.split(" and ")[0].split(", ")) <= set(levels)
+    for family in others:
+        (preset,) = {presets[name] for _, name in family.kinds}
+        for name in family.title.split(", "):
+            assert levels[name] == pytest.approx(preset.refine_sigma, rel=1e-3), name
+
+
+def unknown(comfy, monkeypatch):
+    """A model of a class that a pack brought."""
+    import comfy.model_base as known
+
+    class Unknown(known.Chroma):
+        pass
+
+    model = comfy.toy.build_transformer("chroma")
+    model.model.__class__ = Unknown
+    return model
+
+
+def video(comfy, monkeypatch):
+    import comfy.supported_models as configs
+
+    sizes = {"image_model": "wan2.1", "model_type": "t2v", "dim": 64, "ffn_dim": 64, "freq_dim": 32, "text_dim": 32}
+    toy = replace(comfy.toy.TOYS["chroma"], base=configs.WAN21_T2V, config=sizes | {"num_heads": 2, "num_layers": 2})
+    monkeypatch.setitem(comfy.toy.TOYS, "chroma", toy)
+    return comfy.toy.build_transformer("chroma")
+
+
+def cosmos_video(comfy, monkeypatch):
+    """Of the same class as the text-to-image model."""
+    import comfy.supported_models as configs
+
+    toy = comfy.toy.TOYS["cosmos_predict2"]
+    toy = replace(toy, base=configs.CosmosI2VPredict2, config=toy.config | {"in_channels": 17})
+    monkeypatch.setitem(comfy.toy.TOYS, "chroma", toy)
+    return comfy.toy.build_transformer("chroma")
+
+
+@pytest.mark.parametrize(
+    "make, words",
+    [(unknown, ["'Unknown'", "not supported yet"]), (video, ["'WAN21'", "it makes video"]),
+     (cosmos_video, ["'CosmosPredict2'", "it makes video"])],
+)  # fmt: skip
+def test_the_refusal_comes_before_the_first_model_call(comfy, monkeypatch, make, words):
+    model = make(comfy, monkeypatch)
+    monkeypatch.setattr(comfy.toy.ToyTransformer, "made", model)
+    plain = zoo.graph("chroma")
+    plain["out"]["inputs"]["steps"] = 1
+    assert comfy.run(plain, ["out"]).check().progress, "without us ComfyUI samples it"
+    result = comfy.run(zoo.graph("chroma", [zoo.refine()]), ["out"])
+    assert not result.ok and not result.progress
+    for word in ("SingleStepIterRef", *words, "Supported: SD 1.x", "Cosmos-Predict2 (text to image)"):
+        assert word in result.error, result.error

@@ -207,6 +207,23 @@ def test_a_prompt_of_another_encode_node(comfy):
     assert comfy.run(nodes, ["out"]).ok
 
 
+@pytest.mark.parametrize("node", ["GSNSubjects", "CLIPTextEncode"])
+def test_a_text_that_another_node_made_longer(comfy, node):
+    """Where its words are is no longer known; the whole text still is, and all of it is edited."""
+    from .graphs import graph as with_text
+
+    found = []
+    for patch in ([temperature()], []):
+        nodes = with_text(patch)
+        inputs = {"clip": ["1", 1], "text": "a cat and a dog"} | ({"subjects": ""} if node == "GSNSubjects" else {})
+        nodes["2"] = {"class_type": node, "inputs": inputs}
+        both = {"conditioning_to": ["2", 0], "conditioning_from": ["3", 0]}
+        nodes["c"] = {"class_type": "ConditioningConcat", "inputs": both}
+        nodes["out"]["inputs"]["positive"] = ["c", 0]
+        found.append(comfy.run(nodes, ["out"]).check()["out"]["samples"])
+    assert not torch.equal(*found)
+
+
 @pytest.mark.parametrize("longer", ["positive", "negative"])
 def test_a_text_batched_with_a_longer_one(comfy, longer):
     """ComfyUI repeats the shorter text; the answer is that of a run in which each is a call of its own."""

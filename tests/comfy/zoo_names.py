@@ -56,5 +56,17 @@ NAMES = (
     "hunyuan_dit1",
     "pixeldit",
 )
+UNETS = NAMES[: NAMES.index("sd3_clip")]
+# Those with the blocks of another one, which differ in what goes in and comes out.
+_SAME_BLOCKS = (
+    *("sd15_inpaint", "sd15_edit", "sd2", "sd21_v", "sd2_inpaint", "sd21_unclip_l", "sd21_unclip_h"),
+    *("sdxl_zero_snr_v", "sdxl_inpaint", "sdxl_edit", "cosxl", "playground"),
+    *("sd3_clip", "sd35_large", "flux_fill", "flux_schnell", "longcat", "z_image_pixel"),
+    *("pixart_alpha", "hunyuan_dit1"),
+)
+DIFFERENT = tuple(name for name in NAMES if name not in _SAME_BLOCKS)
 # Where ComfyUI's own forward fails on odd latents, and PixArt's on small ones: width and height of the picture.
-SIZES = {"kandinsky5": (176, 96), "joyimage": (176, 96), "pixart_alpha": (320, 224), "pixart_sigma": (320, 224)}
+EVEN = {"kandinsky5": (176, 96), "joyimage": (176, 96), "pixart_alpha": (320, 224), "pixart_sigma": (320, 224)}
+# And where cells of 16 or 32 pixels make a latent of 13 x 19.
+COARSE = dict.fromkeys(("flux2", "mage_flow", "ideogram4", "lens", "ernie_image"), (304, 208))
+SIZES = EVEN | COARSE | {"hunyuan_image": (608, 416)}

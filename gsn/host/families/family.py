@@ -109,6 +109,12 @@ class EditedImages:
     done: Callable[[], None]
 
 
+def tokens_brought(entry: dict) -> int:
+    """Tokens of the text that a conditioning entry holds, as its encoder gave them: `extra_conds` may fill them up."""
+    text = entry.get("cross_attn")
+    return 0 if text is None else text.shape[1]
+
+
 Sink = Callable[[tuple, "TextAttention | ImageAttention"], None]  # given a layer's key and its call
 
 
@@ -128,8 +134,8 @@ class Family(Protocol):
     def blocks(self, model: Any) -> tuple[Block, ...]:
         """The modules whose running makes up the pass; also the units of recomputation."""
 
-    def given(self, text: int) -> int:
-        """Length of the conditioning that the network is given, for a text of this many tokens."""
+    def brought(self, entry: dict) -> int:
+        """Columns of the text axis that a conditioning entry brings, before the model fills it up."""
         ...
 
     def most_text(self, model: Any) -> int | None:

@@ -19,7 +19,17 @@ from torch import Tensor, nn
 from ...plan import GsnError
 from ..fused_attention import attend, can_attend
 from .edited import Place, edited_attention
-from .family import Block, EditedImages, ImageAttention, Layer, Position, Sink, TextAttention, own_preset
+from .family import (
+    Block,
+    EditedImages,
+    ImageAttention,
+    Layer,
+    Position,
+    Sink,
+    TextAttention,
+    own_preset,
+    tokens_brought,
+)
 
 Where = Callable[[Any, int, int, int, int], "tuple[int, int] | None"]
 
@@ -63,9 +73,9 @@ class Joint:
     parts: the network -> (part name, its blocks in order); patch: latent cells per token and side.
     where: (network, query count, key count, text length, image tokens) -> (first text key, first image query),
     or None for a call that is not text meeting image. given: the encoder's text length -> the conditioning's,
-    where the model's `extra_conds` pads it. call: which attention call of a block it is, for those that cannot
-    be told apart by their lengths. silent: see Block. counts_references: the model says how many tokens its
-    reference images have, so that tokens of another pack's, which would move the text, are noticed.
+    where the model's `extra_conds` pads it. brought: see `Family`. call: which attention call of a block it is, for
+    those that cannot be told apart by their lengths. silent: see Block. counts_references: the model says how many
+    tokens its reference images have, so that tokens of another pack's, which would move the text, are noticed.
     most: the network -> how many tokens of text it reads, where it leaves out what comes behind.
     """
 
@@ -75,6 +85,7 @@ class Joint:
     patch: Callable[[Any], int]
     where: Where = text_first
     given: Callable[[int], int] = int
+    brought: Callable[[dict], int] = tokens_brought
     call: int | None = None
     silent: ModuleType | None = None
     counts_references: bool = False

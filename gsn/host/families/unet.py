@@ -18,7 +18,17 @@ from torch import Tensor, nn
 
 from ...plan import GsnError
 from .edited import Place, edited_attention
-from .family import Block, EditedImages, ImageAttention, Layer, Position, Sink, TextAttention, own_preset
+from .family import (
+    Block,
+    EditedImages,
+    ImageAttention,
+    Layer,
+    Position,
+    Sink,
+    TextAttention,
+    own_preset,
+    tokens_brought,
+)
 
 _PRESETS = ((configs.SDXL, "sdxl"), (configs.SD20, "sd2"), (configs.SD15, "sd1"))  # configuration -> preset
 
@@ -51,8 +61,8 @@ class Unet:
             if isinstance(module, (ResBlock, SpatialTransformer))
         )
 
-    def given(self, text: int) -> int:
-        return text
+    def brought(self, entry: dict) -> int:
+        return tokens_brought(entry)
 
     def most_text(self, model: Any) -> int | None:
         return None

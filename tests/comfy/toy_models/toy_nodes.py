@@ -57,8 +57,9 @@ class ToyTransformer(io.ComfyNode):
 
 
 class ToyText(io.ComfyNode):
-    """A random text of the right shape in which columns 3 and 6 of every stream are the subjects.
+    """A random text of the right shape; its words are columns 1 to 8 of each stream's first chunk and of its last.
 
+    The subjects are column 3 of the first chunk and column 6 of the last, in every stream.
     described_in: a stream whose column 2 is a word that describes the first one.
     """
 
@@ -83,14 +84,15 @@ class ToyText(io.ComfyNode):
         generator = torch.Generator().manual_seed(seed)
         streams, offset = [], 0
         for stream, columns in toy.streams:
-            words = tuple(range(1, 9))
+            last = columns * (chunks - 1)
+            words = tuple(sorted({start + p for start in (0, last) for p in range(1, 9)}))
             pieces = tuple(f"w{p}" if p in words else "<pad>" for p in range(columns * chunks))
             streams.append(values.TextStream(stream, offset, columns * chunks, words, (), pieces))
             offset += columns * chunks
         words = (values.Subject("teal", {described_in: (2,)}),) if described_in else ()
         items = tuple(
-            values.Subject(label, {stream: (column,) for stream, _ in toy.streams}, attributes)
-            for label, column, attributes in (("cat", 3, words), ("dog", 6, ()))
+            values.Subject(label, {stream: (columns * chunk + p,) for stream, columns in toy.streams}, attributes)
+            for label, chunk, p, attributes in (("cat", 0, 3, words), ("dog", chunks - 1, 6, ()))
         )
         found = values.Subjects("a cat and a dog", items if subjects else (), tuple(streams))
         options = {**toy.extras(generator, offset), values.SUBJECTS_KEY: found}

@@ -4,6 +4,7 @@ from functools import partial
 
 import comfy.ldm.anima.model
 import comfy.ldm.ernie.model
+import comfy.ldm.hunyuan_video.model
 import comfy.ldm.hydit.attn_layers
 import comfy.ldm.pixart.blocks
 import comfy.supported_models as known
@@ -82,12 +83,19 @@ _HUNYUAN_IMAGE = {
     "theta": 256,
     "qkv_bias": True,
     "guidance_embed": False,
-    "byt5": False,
+    "byt5": True,
     "meanflow": False,
     "use_cond_type_embedding": False,
     "vision_in_dim": None,
     "meanflow_sum": False,
 }
+
+
+def _glyphs_mapper(mapper=comfy.ldm.hunyuan_video.model.ByT5Mapper, **sizes):
+    return mapper(**sizes | {"in_dim": 32, "hidden_dim": 32, "out_dim": 32})
+
+
+_SMALL_GLYPHS = (comfy.ldm.hunyuan_video.model, "ByT5Mapper", _glyphs_mapper)
 _IDEOGRAM4 = {
     "image_model": "ideogram4",
     "num_layers": 2,
@@ -207,6 +215,11 @@ def llama(generator, columns):
     return {"conditioning_llama3": torch.randn(1, 2, 10, 32, generator=generator), **pooled(generator, columns)}
 
 
+def byt5(generator, columns):
+    """Twelve tokens of the words to be written into the picture, which follow the text."""
+    return {"conditioning_byt5small": torch.randn(1, 12, 32, generator=generator)}
+
+
 def mt5(generator, columns):
     """mT5's 256 columns, the last ones empty as BERT's are, beside BERT's text."""
     return {
@@ -229,7 +242,17 @@ TOYS = {
     "boogu": Toy(known.Boogu, _BOOGU, 32, 4, (("qwen3", 20),), masked),
     "krea2": Toy(known.Krea2, _KREA2, 32, 2, (("qwen3", 20),), neutral_scale=0.0),
     "kandinsky5": Toy(known.Kandinsky5Image, _KANDINSKY5, 32, 2, (("qwen2.5", 20),), pooled, cross=int),
-    "hunyuan_image": Toy(known.HunyuanImage21, _HUNYUAN_IMAGE, 32, 3, (("qwen2.5", 20),), patch=1),
+    "hunyuan_image": Toy(
+        known.HunyuanImage21,
+        _HUNYUAN_IMAGE,
+        32,
+        3,
+        (("qwen2.5", 20),),
+        byt5,
+        lambda text: (0, text + 12),
+        patch=1,
+        smaller=_SMALL_GLYPHS,
+    ),
     "ideogram4": Toy(known.Ideogram4, _IDEOGRAM4, 32, 2, (("qwen3", 20),), patch=1),
     "lens": Toy(known.Lens, _LENS, 32, 2, (("gpt-oss", 20),), text_at="behind", patch=1),
     "joyimage": Toy(known.JoyImage, _JOYIMAGE, 32, 2, (("qwen3", 20),), text_at="behind"),
