@@ -1,9 +1,10 @@
 """What each method costs: a whole run of a demo model with it, as a multiple of the plain run beside it.
 
 `GSN_COMFYUI=... .venv/bin/python benchmarks/methods.py [NAME...]` in the environment that `dev.py bench` makes. Every
-method and the plain run take turns on the same prompt (validation's) and seeds through the real server, four images at
+method and the plain run take turns on the same prompt (validation's) and seed through the real server, four images at
 once: 50 steps of ddpm on the UNet, or, for a preset that names noise levels of flow models, 28 of euler on the MM-DiT.
-A ratio is between the sums of seconds. methods.json holds them for README's table.
+A ratio is between processor seconds of the server, which has one thread, so that other work on the machine
+does not count. methods.json holds them for README's table.
 """
 
 from __future__ import annotations
@@ -12,8 +13,9 @@ import argparse
 import json
 import os
 import sys
-import time
 from pathlib import Path
+
+import psutil
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
@@ -24,7 +26,7 @@ from evaluation.models import Model, demo_model  # noqa: E402
 from gsn.presets import PRESETS  # noqa: E402
 
 FOUND = Path(__file__).with_suffix(".json")
-IMAGES, SEED, ROUNDS = 4, 200, 2
+IMAGES, SEED = 4, 200
 NEED_BOXES = ("BoxDiff", "SAGA boxes")
 BOXES = [{"x": 8, "y": 24, "width": 52, "height": 80}, {"x": 70, "y": 24, "width": 52, "height": 80}]
 
@@ -54,9 +56,12 @@ def graph(on: Model, prompt: str, seed: int, name: str | None) -> dict:
 
 
 def seconds(server: Server, *what) -> float:
-    began = time.monotonic()
+    """Of a processor, for one run of `graph`."""
+    process = psutil.Process(server.process.pid)
+    before = process.cpu_times()
     server.run(graph(*what))
-    return time.monotonic() - began
+    after = process.cpu_times()
+    return after.user + after.system - before.user - before.system
 
 
 def main() -> int:
@@ -67,17 +72,16 @@ def main() -> int:
     about = json.loads((ROOT / "demo" / "validation.json").read_text())
     prompt = "a photo of a {} and a {}".format(*about["validation"]["pairs"][0])
     found = json.loads(FOUND.read_text()) if FOUND.exists() else {}
+    os.environ["OMP_NUM_THREADS"] = "1"
     environment = Environment(Path(sys.executable), Path(os.environ["GSN_COMFYUI"]), ROOT / ".comfyui" / "base")
     models = {noise: demo_model("mmdit" if noise == "flow" else "unet") for noise in ("any", "ddpm", "flow")}
     with Server(environment) as server:
         for on in (models["any"], models["flow"]):
             seconds(server, on, prompt, SEED - 1, None)  # warms up
         for name in names:
-            on, spent = models[PRESETS[name].noise], {"plain": 0.0, "with": 0.0}
-            for seed in range(SEED, SEED + ROUNDS):
-                spent["plain"] += seconds(server, on, prompt, seed, None)
-                spent["with"] += seconds(server, on, prompt, seed, name)
-            found[name] = {"ratio": spent["with"] / spent["plain"], "n": ROUNDS * IMAGES, "on": on.name, **spent}
+            on = models[PRESETS[name].noise]
+            spent = {"plain": seconds(server, on, prompt, SEED, None), "with": seconds(server, on, prompt, SEED, name)}
+            found[name] = {"ratio": spent["with"] / spent["plain"], "n": IMAGES, "on": on.name, **spent}
             FOUND.write_text(json.dumps(found, indent=1) + "\n")
             print(name, found[name], file=sys.stderr, flush=True)
     return 0

@@ -1,20 +1,31 @@
-"""README's table of methods, from the presets and from what was measured of them.
+"""The tables of methods in README and docs/study.md, from the presets and from what was measured of them.
 
-`python -m devtools.methods` writes it; tests/unit/test_methods_table.py says when that is due. The last column comes
-from benchmarks/methods.json, which benchmarks/methods.py measures.
+`python -m devtools.methods` writes them; tests/unit/test_methods_table.py says when that is due. README's last column
+comes from benchmarks/methods.json, which benchmarks/methods.py measures on the demo models; the factors of real models
+are counted with benchmarks/steps.json, the rows against `step` that `dev.py bench sd15 sdxl sd3 --json` printed.
 """
 
 import json
 import sys
+from dataclasses import replace
 
+from gsn.interventions import Distribution
 from gsn.model_presets import MODEL_PRESETS
 from gsn.presets import PRESETS, ddpm_sigma
 from gsn.steps import Schedule
 
 from .environment import ROOT
 
-BEGIN, END = "<!-- methods -->\n", "<!-- /methods -->\n"
-README, MEASURED = ROOT / "README.md", ROOT / "benchmarks" / "methods.json"
+README, STUDY = ROOT / "README.md", ROOT / "docs" / "study.md"
+MEASURED, IN_STEPS = ROOT / "benchmarks" / "methods.json", ROOT / "benchmarks" / "steps.json"
+TEST = 4 * 300 * 16  # images of the paper's test, of one method
+TOGETHER = 16  # images of one prompt there: what SAGA's one distribution serves
+# Column of the study's costs -> case of the benchmark, steps, noise levels, key among the families of presets
+REAL = {
+    "SD 1.4": ("sd15", 50, "ddpm", "sd1"),
+    "SDXL": ("sdxl", 50, "ddpm", "sdxl"),
+    "SD 3": ("sd3", 28, "flow", "sd3"),
+}
 
 
 def _flow_sigma(index):
@@ -48,23 +59,70 @@ def gradients(preset):
     return counts[""] + max(counts["attributes"], counts["no attributes"])
 
 
-def table():
-    """The table in Markdown."""
-    measured = json.loads(MEASURED.read_text()) if MEASURED.exists() else {}
-    lines = ["| method | from | when to use it | gradients per image | time of a plain run |", "| --- " * 5 + "|"]
+def in_steps(case, variant="ours"):
+    """One gradient evaluation as a multiple of an ordinary sampling step, at a real model's shapes."""
+    rows = json.loads(IN_STEPS.read_text())
+    return next(r["ratio"] for r in rows if (r["case"], r["variant"], r["peer_name"]) == (case, variant, "step"))
+
+
+def factor(preset, model):
+    """Time of a run of a real model in plain runs, counted: None where the preset is not for it, or has no count."""
+    case, steps, noise, family = REAL[model]
+    if preset.noise not in ("any", noise) or preset.family not in ("any", family):
+        return None
+    count = gradients(preset)
+    if preset.moves and not count:
+        return None
+    shared = tuple(move for move in preset.moves if isinstance(move.intervention, Distribution))
+    once = gradients(replace(preset, moves=shared))
+    return 1 + in_steps(case) * (count - once + once / TOGETHER) / steps
+
+
+def costs():
+    """The study's costs in Markdown: factor, and GPU hours of the paper's test for each second of a plain image."""
+    lines = ["| method | gradients | " + " | ".join(f"{m}: times plain, hours" for m in REAL) + " |"]
+    lines.append("| --- " * (2 + len(REAL)) + "|")
     for name, preset in PRESETS.items():
-        cost = f"{measured[name]['ratio']:.1f} x" if name in measured else "not measured"
-        lines.append(f"| {name} | {preset.source} | {preset.use} | {gradients(preset) or 'none'} | {cost} |")
+        found = [factor(preset, model) for model in REAL]
+        if any(found):
+            cells = ["" if one is None else f"{one:.2f} x, {one * TEST / 3600:.1f}" for one in found]
+            lines.append(f"| {name} | {gradients(preset)} | {' | '.join(cells)} |")
     return "\n".join(lines) + "\n"
 
 
-def with_table(text):
-    before, rest = text.split(BEGIN)
-    return before + BEGIN + table() + END + rest.split(END)[1]
+def cost(name, preset, measured):
+    """A method's time in plain runs, for README: measured on a demo model, or else counted for the model it is for."""
+    if not preset.moves:
+        return "1"
+    if name in measured:
+        return f"{measured[name]['ratio']:.1f} x"
+    counted = [(model, factor(preset, model)) for model, (*_, family) in REAL.items() if family == preset.family]
+    return f"{counted[0][1]:.1f} x, counted for {counted[0][0]}" if counted else "not measured"
+
+
+def table():
+    """README's table in Markdown."""
+    measured = json.loads(MEASURED.read_text()) if MEASURED.exists() else {}
+    lines = ["| method | from | when to use it | gradients per image | time of a plain run |", "| --- " * 5 + "|"]
+    for name, preset in PRESETS.items():
+        said = gradients(preset) or "none"
+        lines.append(f"| {name} | {preset.source} | {preset.use} | {said} | {cost(name, preset, measured)} |")
+    return "\n".join(lines) + "\n"
+
+
+def with_tables(text):
+    """A document with the tables between its markers made anew."""
+    for name, made in (("methods", table), ("costs", costs)):
+        begin, end = f"<!-- {name} -->\n", f"<!-- /{name} -->\n"
+        if begin in text:
+            before, rest = text.split(begin)
+            text = before + begin + made() + end + rest.split(end)[1]
+    return text
 
 
 def main():
-    README.write_text(with_table(README.read_text()))
+    for path in (README, STUDY):
+        path.write_text(with_tables(path.read_text()))
     return 0
 
 

@@ -61,7 +61,7 @@ def methods(name: str) -> list[str]:
     out = []
     for one in study.sets:
         cells = _own_steps(study, rows, one)
-        out += [f"![{_title_of_methods(name, one.name)}](figures/{_methods_file(name, one.name)})", ""]
+        out += [f"![{_title_of_methods(study, one)}](figures/{_methods_file(name, one.name)})", ""]
         out += [f"**{one.name}, {one.split}** ({one.source})", ""]
         head = ("method", "success [95 % of images]", "[95 % of prompts]", "n", "subjects found, by their place",
                 "won / lost", "p", "art explains", "things too many", "gradients", "time of plain")  # fmt: skip
@@ -78,8 +78,8 @@ def _methods_file(name: str, kind: str) -> str:
     return f"methods_{name}_{kind.replace(' ', '_')}.svg"
 
 
-def _title_of_methods(name: str, kind: str) -> str:
-    return f"Methods on the {name}, {kind}"
+def _title_of_methods(study: Study, one: PromptSet) -> str:
+    return f"Methods on the {study.models[0].name}, {one.name}"
 
 
 def methods_figures(name: str) -> dict[Path, str]:
@@ -89,7 +89,7 @@ def methods_figures(name: str) -> dict[Path, str]:
     for one in study.sets:
         cells = _own_steps(study, rows, one)
         drawn[FIGURES / _methods_file(name, one.name)] = _file(
-            ranking(_title_of_methods(name, one.name), shares(cells), "share, with its 95 % interval")
+            ranking(_title_of_methods(study, one), shares(cells), "share, with its 95 % interval")
         )
     return drawn
 
@@ -113,7 +113,7 @@ def _method(cell: tables.Cell, cost: dict) -> list[str]:
         score("explained", ".3f"),
         score("extra", ".2f"),
         "" if cell.gradients is None else f"{cell.gradients:.0f}",
-        f"{cost[cell.method]['ratio']:.1f} x" if cell.method in cost else "",
+        f"{cost[cell.method]['ratio']:.1f} x" if cost.get(cell.method, {}).get("on") == cell.model else "",
     ]
 
 

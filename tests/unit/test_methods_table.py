@@ -1,4 +1,4 @@
-"""README's table of methods is the presets', and counts what they do."""
+"""The tables of methods in README and docs/study.md are the presets', and count what they do."""
 
 import pytest
 
@@ -6,9 +6,19 @@ from devtools import methods
 from gsn.presets import PRESETS
 
 
-def test_readme_has_the_table_as_it_would_be_written_now():
-    text = methods.README.read_text()
-    assert text == methods.with_table(text), "run `.venv/bin/python -m devtools.methods`"
+@pytest.mark.parametrize("path", [methods.README, methods.STUDY], ids=["README", "study"])
+def test_a_page_has_the_table_as_it_would_be_written_now(path):
+    text = path.read_text()
+    assert "<!-- /" in text and text == methods.with_tables(text), "run `.venv/bin/python -m devtools.methods`"
+
+
+def test_a_real_models_factor_is_its_gradients_times_one_of_them():
+    r = methods.in_steps("sd15")
+    assert methods.factor(PRESETS["Ours"], "SD 1.4") == pytest.approx(1 + r)  # 50 gradients beside 50 steps
+    assert methods.factor(PRESETS["Ours (SD 3)"], "SD 3") == pytest.approx(1 + methods.in_steps("sd3") * 50 / 28)
+    assert methods.factor(PRESETS["Ours (SD 3)"], "SD 1.4") is None
+    assert methods.factor(PRESETS["SAGA"], "SD 1.4") == pytest.approx(1 + r * 500 / 16 / 50)  # one for 16 images
+    assert methods.factor(PRESETS["SAGA+"], "SD 1.4") == pytest.approx(1 + r * (500 / 16 + 19) / 50)
 
 
 @pytest.mark.parametrize(
