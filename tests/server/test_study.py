@@ -51,7 +51,7 @@ def rows(out):
     return path.read_text().splitlines() if path.exists() else []
 
 
-def wait_for(true, process, seconds=150):
+def wait_for(true, process, seconds=400):  # two ComfyUIs start meanwhile, on a machine that may be busy
     end = time.monotonic() + seconds
     while not true():
         assert process.poll() is None, "the study ended too early"
