@@ -59,10 +59,10 @@ def gradients(preset):
     return counts[""] + max(counts["attributes"], counts["no attributes"])
 
 
-def in_steps(case, variant="ours"):
+def in_steps(case):
     """One gradient evaluation as a multiple of an ordinary sampling step, at a real model's shapes."""
     rows = json.loads(IN_STEPS.read_text())
-    return next(r["ratio"] for r in rows if (r["case"], r["variant"], r["peer_name"]) == (case, variant, "step"))
+    return next(r["ratio"] for r in rows if (r["case"], r["variant"], r["peer_name"]) == (case, "ours", "step"))
 
 
 def factor(preset, model):

@@ -132,16 +132,14 @@ def curves(found: Sequence[Cell]) -> list[tuple[str, list[str], list[Line], Cell
     return out
 
 
-def shares(cells: Sequence[Cell]) -> list[Line]:
-    """What a ranking shows of each cell: success, its subjects found, and how much of it is whole drawings."""
-    found = [tuple(map(sum, zip(*one.by_position, strict=True))) for one in cells]
-    return [
+def ranked(title: str, cells: Sequence[Cell]) -> str:
+    """An SVG of each cell's success, its subjects found, and how much of it is whole drawings."""
+    lines = [
         Line("all named are there", [Point(c.label, c.rate, c.low, c.high) for c in cells]),
-        Line("of the named ones, found", [
-            Point(c.label, k / n, *wilson(k, n)) for c, (k, n) in zip(cells, found, strict=True)
-        ]),
+        Line("of the named ones, found", [Point(c.label, c.recall, *wilson(*c.subjects)) for c in cells]),
         Line("the art explains", [Point(c.label, *c.more["explained"]) for c in cells if "explained" in c.more]),
-    ]  # fmt: skip
+    ]
+    return ranking(title, lines, "share, with its 95 % interval")
 
 
 # --- Markdown
@@ -184,8 +182,7 @@ def html(store: Store, study: Study, found: Sequence[Cell], rows: Sequence[dict]
     for key, cells in groups(found).items():
         out += [f"<h2>{escape(title_of(key))}</h2>", _html_table(*table_of(cells))]
         if len(cells) > 1:
-            drawn = ranking(f"Methods, {title_of(key)}", shares(cells), "share, with its 95 % interval")
-            out.append(f"<figure>{drawn}</figure>")
+            out.append(f"<figure>{ranked(f'Methods, {title_of(key)}', cells)}</figure>")
     if found:
         out.append(f'<p class="note">{escape(legend(found))}</p>')
     for title, ticks, lines, plain in curves(found):

@@ -18,9 +18,9 @@ from gsn.select import select
 from gsn.steps import Step
 
 from . import tables
-from .charts import Line, Point, curve, ranking
+from .charts import Line, Point, curve
 from .prompts import PromptSet
-from .report import PAPER, markdown_table, shares
+from .report import PAPER, markdown_table, ranked
 from .rows import ABOUT, ROWS
 from .study import PLAIN, Study, from_json
 
@@ -88,9 +88,7 @@ def methods_figures(name: str) -> dict[Path, str]:
     drawn = {}
     for one in study.sets:
         cells = _own_steps(study, rows, one)
-        drawn[FIGURES / _methods_file(name, one.name)] = _file(
-            ranking(_title_of_methods(study, one), shares(cells), "share, with its 95 % interval")
-        )
+        drawn[FIGURES / _methods_file(name, one.name)] = _file(ranked(_title_of_methods(study, one), cells))
     return drawn
 
 

@@ -60,8 +60,14 @@ class Cell:
         return label_of(self.method, self.step)
 
     @property
+    def subjects(self) -> tuple[int, int]:
+        """(found, n) of all places together."""
+        return sum(k for k, _ in self.by_position), sum(n for _, n in self.by_position)
+
+    @property
     def recall(self) -> float:
-        return sum(k for k, _ in self.by_position) / max(1, sum(n for _, n in self.by_position))
+        found, n = self.subjects
+        return found / max(1, n)
 
 
 def ordered(study: Study, rows: Iterable[dict]) -> list[dict]:

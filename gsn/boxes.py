@@ -65,12 +65,7 @@ def with_boxes(items: Sequence[Subject], boxes: Sequence[Box]) -> tuple[Subject,
     Raises:
         SubjectError: not as many boxes as subjects.
     """
-    if len(items) != len(boxes):
-        labels = ", ".join(subject.label for subject in items) or "none"
-        raise SubjectError(
-            f"'boxes' has {len(boxes)} boxes, and the prompt has {len(items)} subjects ({labels}); each subject takes"
-            " one box, in the order of the token table"
-        )
+    _one_each(items, len(boxes), "boxes", "box")
     return tuple(replace(subject, box=box) for subject, box in zip(items, boxes, strict=True))
 
 
@@ -81,13 +76,17 @@ def with_masks(items: Sequence[Subject], masks: Tensor) -> tuple[Subject, ...]:
         SubjectError: not as many masks as subjects, or a mask with nothing in it.
     """
     masks = masks if masks.dim() > 2 else masks[None]
-    labels = ", ".join(subject.label for subject in items) or "none"
-    if len(items) != len(masks):
-        raise SubjectError(
-            f"'masks' has {len(masks)} masks, and the prompt has {len(items)} subjects ({labels}); each subject takes"
-            " one mask, in the order of the token table"
-        )
+    _one_each(items, len(masks), "masks", "mask")
     for subject, mask in zip(items, masks, strict=True):
         if not bool((mask > 0).any()):
             raise SubjectError(f"the mask of '{subject.label}' is empty; paint the place where it should be")
     return tuple(replace(subject, mask=mask) for subject, mask in zip(items, masks, strict=True))
+
+
+def _one_each(items: Sequence[Subject], count: int, many: str, one: str) -> None:
+    if len(items) != count:
+        labels = ", ".join(subject.label for subject in items) or "none"
+        raise SubjectError(
+            f"'{many}' has {count} {many}, and the prompt has {len(items)} subjects ({labels}); each subject takes"
+            f" one {one}, in the order of the token table"
+        )

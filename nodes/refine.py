@@ -5,11 +5,12 @@ from __future__ import annotations
 from comfy_api.latest import io
 from typing_extensions import override
 
+from ..gsn.host.checks import named
 from ..gsn.host.run import with_action
 from ..gsn.interventions import Refine
 from ..gsn.interventions.levels import parse_levels
 from ..gsn.losses import PAPER
-from ..gsn.plan import Action, GsnError
+from ..gsn.plan import Action
 from ..gsn.steps import Step
 from .io import CATEGORY, loss_input, model_input, step_inputs, trace_output
 
@@ -110,10 +111,7 @@ class SingleStepIterRef(io.ComfyNode):
         levels="",
     ) -> io.NodeOutput:
         goal = loss or PAPER
-        try:
-            stop = parse_levels(levels, goal)
-        except ValueError as error:
-            raise GsnError(f"SingleStepIterRef: {error}") from None
+        stop = named("SingleStepIterRef", parse_levels, levels, goal)
         stop += (("total", threshold),) if stop_early else ()
         refine = Refine(iterations, lr, optimiser, stop=stop, patience=patience)
         action = Action("SingleStepIterRef", refine, Step(step, step_unit), objective=goal)

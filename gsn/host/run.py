@@ -158,7 +158,7 @@ def prepare(plan: Plan, sampler: Any, guider: Any, sigmas: Tensor, noise: Tensor
         log.warning(trace.notes[-1])
     reading = Reading(family, layers, finer_layers(offered, layers), offered, _processing(preset, spec, MapChoice()))
     histories = [History() for _ in entries]
-    editing = Editing(family, ranges, with_their_subjects(guider.conds, family)) if ranges else None
+    editing = Editing(family, ranges, read) if ranges else None
     stock = (sampler.sampler_function, getattr(sampler, "extra_options", {}))
     return _Run(
         opening, editing, guider, stock, sigmas, noise, schedule, preset, spec, reading, entries, histories, trace,
