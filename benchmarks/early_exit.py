@@ -11,7 +11,8 @@ forward to the attention maps at 16 x 16, a loss of two subjects, one gradient o
 - comfyui: the same, with the attention that ComfyUI itself takes on this device;
 - pipeline: an iteration of diffusers' StableDiffusionAttendAndExcitePipeline by its own methods: its attention
   processors, its loss, its gradient; for SDXL, which it does not know, the same methods on diffusers' SDXL UNet;
-- step: no iteration but one ordinary step of ComfyUI's euler, both conditionings in one batch, to count in.
+- step: no iteration but one ordinary step of ComfyUI's euler, both conditionings in one batch, with PyTorch's attention
+  as on a GPU, to count in.
 
 Every variant runs in a process of its own. Memory is what the process holds at its highest during the iterations,
 less what it held before the first.
@@ -60,8 +61,11 @@ def highest_memory():
         thread.join()
 
 
-def load_comfyui():
-    """ComfyUI's library and this pack in one process; ComfyUI goes last on sys.path, behind our folder `nodes`."""
+def load_comfyui(pytorch_attention: bool = False):
+    """ComfyUI's library and this pack in one process; ComfyUI goes last on sys.path, behind our folder `nodes`.
+
+    pytorch_attention: what ComfyUI takes by itself on a GPU, and not on a processor.
+    """
     sys.path[:] = [str(ROOT), *(p for p in sys.path if p != str(ROOT)), os.environ["GSN_COMFYUI"]]
     import comfy.options
 
@@ -69,6 +73,7 @@ def load_comfyui():
     from comfy.cli_args import args
 
     args.cpu = True
+    args.use_pytorch_cross_attention = pytorch_attention
 
 
 _LAYOUT = {
@@ -148,7 +153,7 @@ def sample(patcher, latent, sigmas: list[float], both: list, cfg: float, callbac
 
 def sampling_steps(shape: str, iterations: int) -> tuple[list[float], list[int]]:
     """Seconds of each ordinary step between two others, and memory."""
-    load_comfyui()
+    load_comfyui(pytorch_attention=True)
     import torch
 
     at: list[float] = []

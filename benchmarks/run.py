@@ -40,7 +40,10 @@ class Floor:
 
 @dataclass(frozen=True)
 class Case:
-    """script with its arguments in front; iterations: of one process, None for the command line's number."""
+    """script with its arguments in front; iterations: of one process, None for the command line's number.
+
+    depth: of the whole model, where variants NAME@1 and NAME@2 have one and two of its blocks: NAME is worked out.
+    """
 
     title: str
     script: str
@@ -48,6 +51,7 @@ class Case:
     variants: tuple[str, ...]
     floors: tuple[Floor, ...]
     iterations: int | None = None
+    depth: int | None = None
 
 
 PIPELINE = {"seconds": 0.40, "extra_mb": 0.25}
@@ -71,15 +75,25 @@ CASES = {
         ),
     ),
     "sd3": Case(
-        "one iteration, SD 3 medium's blocks, four of them, 1024 x 1024, fp32", "joint.py", (), joint.VARIANTS["sd3"],
+        "one iteration, SD 3 medium's blocks, four of them, 1024 x 1024, fp32", "joint.py", ("sd3",),
+        joint.VARIANTS["sd3"],
         (
             Floor("ours", "naive", {"seconds": 0.60, "extra_mb": None}),
-            Floor("low", "naive", {"seconds": 0.60, "extra_mb": 0.06}), Floor("ours", "step", {"seconds": None}),
-            Floor("low", "step", {"seconds": None}),
+            Floor("low", "naive", {"seconds": 0.60, "extra_mb": 0.06}),
         ),
     ),
+    "sd3_step": Case(
+        "one iteration and one sampling step, SD 3 medium's 24 blocks (from one and two), 1024 x 1024, fp32",
+        "joint.py", ("sd3",), joint.VARIANTS["sd3_step"],
+        (Floor("ours", "step", {"seconds": None}), Floor("low", "step", {"seconds": None})), depth=24,
+    ),
+    "flux_step": Case(
+        "one iteration and one sampling step, Flux.1's 19 double and 38 single blocks (from 1 + 2 and 2 + 4),"
+        " 1024 x 1024, fp32", "joint.py", ("flux",), joint.VARIANTS["flux_step"],
+        (Floor("ours", "step", {"seconds": None}),), depth=19,
+    ),
     "capture": Case(
-        "maps of one SD 3 block at 1024 x 1024, fp32", "joint.py", (), joint.VARIANTS["capture"],
+        "maps of one SD 3 block at 1024 x 1024, fp32", "joint.py", ("sd3",), joint.VARIANTS["capture"],
         (Floor("capture", "capture_naive", {"extra_mb": None}, most=250),),
     ),
     "whole": Case(
@@ -126,6 +140,8 @@ def main() -> int:
                 found[variant].append(measured(case.script, *case.front, variant, str(count)))
                 say(f"{name}, round {turn + 1}, {variant}: {found[variant][-1]}")
         result = summary(found)
+        if case.depth is not None:
+            result |= whole(result, case.depth)
         print(table(case.title, result, rounds * count))
         for row in rows(name, case, result, rounds * count):
             print(sentence(row), flush=True)
@@ -142,6 +158,16 @@ def summary(found: dict[str, list[dict]]) -> dict[str, dict[str, float]]:
                "extra_mb": statistics.median(one["memory"] for one in runs) / 1e6}
         for name, runs in found.items()
     }  # fmt: skip
+
+
+def whole(result: dict[str, dict[str, float]], depth: int) -> dict[str, dict[str, float]]:
+    """The figures of `depth` blocks from those of one and two: each further block adds what the second did."""
+    shallow = {name.partition("@")[0]: one for name, one in result.items() if name.endswith("@1")}
+    return {
+        name: {figure: one[figure] + (depth - 1) * (result[f"{name}@2"][figure] - one[figure]) for figure in one}
+        for name, one in shallow.items()
+        if f"{name}@2" in result
+    }
 
 
 def rows(name: str, case: Case, result: dict, n: int) -> Iterator[dict]:

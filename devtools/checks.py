@@ -37,7 +37,7 @@ def run(args):
     for suite in chosen_suites(args.fast, paths):
         log(f"--- tests/{suite}")
         within = [p for p in paths if suite_of(p) in (suite, None)] or [f"tests/{suite}"]
-        parallel, own = in_parallel(env) if suite == "comfy" and not paths else ([], env)
+        parallel, own = ([], env) if paths else in_parallel(suite, env)
         if suite == "server":  # ComfyUI's process beside pytest's, two of them on a Ray cluster
             own = own | {"OMP_NUM_THREADS": "1"}
         code, counts = run_suite([str(venv_script("pytest")), *within, *parallel, *options], own)
@@ -53,13 +53,15 @@ def run(args):
     return 1 if failed else 0
 
 
-def in_parallel(env):
+def in_parallel(suite, env):
     """pytest's options and environment for one process per core, four at most: each takes up to 3 GB."""
     workers = min(os.cpu_count() or 1, 4)
     if workers == 1:
         return [], env
+    # a server's tests come in order, each file with a server and a browser of its own
+    how = ["-n", "2", "--dist", "loadfile"] if suite == "server" else ["-n", str(workers), "--dist", "worksteal"]
     # toy models gain nothing from a second thread, and processes that share cores lose much
-    return ["-n", str(workers), "--dist", "worksteal"], env | {"OMP_NUM_THREADS": "1"}
+    return how, env | {"OMP_NUM_THREADS": "1"}
 
 
 def split(rest):

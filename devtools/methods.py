@@ -2,7 +2,8 @@
 
 `python -m devtools.methods` writes them; tests/unit/test_methods_table.py says when that is due. README's last column
 comes from benchmarks/methods.json, which benchmarks/methods.py measures on the demo models; the factors of real models
-are counted with benchmarks/steps.json, the rows against `step` that `dev.py bench sd15 sdxl sd3 --json` printed.
+are counted with benchmarks/steps.json, the rows against `step` that `dev.py bench sd15 sdxl sd3_step flux_step --json`
+printed.
 """
 
 import json
@@ -24,7 +25,8 @@ TOGETHER = 16  # images of one prompt there: what SAGA's one distribution serves
 REAL = {
     "SD 1.4": ("sd15", 50, "ddpm", "sd1"),
     "SDXL": ("sdxl", 50, "ddpm", "sdxl"),
-    "SD 3": ("sd3", 28, "flow", "sd3"),
+    "SD 3": ("sd3_step", 28, "flow", "sd3"),
+    "Flux": ("flux_step", 28, "flow", "flux"),
 }
 
 
@@ -45,9 +47,12 @@ SCHEDULES = {
 }
 
 
-def gradients(preset):
-    """Gradient evaluations per image at most: of the paper's own run of 50 DDPM steps, or 28 flow steps."""
-    noise = "ddpm" if preset.noise == "any" else preset.noise
+def gradients(preset, noise="ddpm"):
+    """Gradient evaluations per image at most: of the paper's own run of 50 DDPM steps, or 28 flow steps.
+
+    noise: of the run, where the preset is for any.
+    """
+    noise = noise if preset.noise == "any" else preset.noise
     schedule, model = SCHEDULES[noise], MODEL_PRESETS["sd1" if noise == "ddpm" else "sd3"]
     counts = {"": 0, "attributes": 0, "no attributes": 0}
     for move in preset.moves:
@@ -59,10 +64,25 @@ def gradients(preset):
     return counts[""] + max(counts["attributes"], counts["no attributes"])
 
 
+def step_rows():
+    """(case, variant) -> a row of `dev.py bench`: a gradient evaluation against an ordinary step of a real model."""
+    return {(row["case"], row["variant"]): row for row in json.loads(IN_STEPS.read_text())}
+
+
 def in_steps(case):
     """One gradient evaluation as a multiple of an ordinary sampling step, at a real model's shapes."""
-    rows = json.loads(IN_STEPS.read_text())
-    return next(r["ratio"] for r in rows if (r["case"], r["variant"], r["peer_name"]) == (case, "ours", "step"))
+    return step_rows()[case, "ours"]["ratio"]
+
+
+def ratios():
+    """What the costs are counted with, in Markdown."""
+    rows = step_rows()
+    lines = ["| model | r | with *memory: low* | n |", "| --- " * 4 + "|"]
+    for model, (case, *_) in REAL.items():
+        found = [rows.get((case, variant)) for variant in ("ours", "low")]
+        said = [f"{one['ratio']:.2f}" if one else "not measured" for one in found]
+        lines.append(f"| {model} | {' | '.join(said)} | {rows[case, 'ours']['n']} |")
+    return "\n".join(lines) + "\n"
 
 
 def factor(preset, model):
@@ -70,11 +90,11 @@ def factor(preset, model):
     case, steps, noise, family = REAL[model]
     if preset.noise not in ("any", noise) or preset.family not in ("any", family):
         return None
-    count = gradients(preset)
+    count = gradients(preset, noise)
     if preset.moves and not count:
         return None
     shared = tuple(move for move in preset.moves if isinstance(move.intervention, Distribution))
-    once = gradients(replace(preset, moves=shared))
+    once = gradients(replace(preset, moves=shared), noise)
     return 1 + in_steps(case) * (count - once + once / TOGETHER) / steps
 
 
@@ -112,7 +132,7 @@ def table():
 
 def with_tables(text):
     """A document with the tables between its markers made anew."""
-    for name, made in (("methods", table), ("costs", costs)):
+    for name, made in (("methods", table), ("ratios", ratios), ("costs", costs)):
         begin, end = f"<!-- {name} -->\n", f"<!-- /{name} -->\n"
         if begin in text:
             before, rest = text.split(begin)

@@ -283,7 +283,7 @@ def _written(proof):
 def main():
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "report.xml"
-        parallel, env = in_parallel({k: v for k, v in os.environ.items() if k != "PYTHONPATH"})
+        parallel, env = in_parallel("comfy", {k: v for k, v in os.environ.items() if k != "PYTHONPATH"})
         files = sorted({f"tests/comfy/{proof.file}.py" for proof in PROOFS})
         only = " or ".join(sorted({proof.test for proof in PROOFS}))
         pytest = str(venv_script("pytest"))  # not as a module, which puts this folder on the path: see checks.py

@@ -86,7 +86,8 @@ class Action:
 
     def warning(self, subjects: Subjects) -> str:
         """What a person should know before a run with these subjects; "" where there is nothing."""
-        idle = self.objective.left_out(subjects) if self.intervention.gradients else ()
+        looks = isinstance(self.intervention, Observe)
+        idle = self.objective.left_out(subjects) if self.intervention.gradients or looks else ()
         if not idle:
             return ""
         names, labels = ", ".join(f"'{name}'" for name in idle), ", ".join(subjects.labels)
@@ -94,7 +95,7 @@ class Action:
         said = (
             f"with {len(subjects.items)} subject ({labels}) the {'loss' if one else 'losses'} {names}"
             f" {'does' if one else 'do'} nothing, for {'it compares' if one else 'they compare'} subjects; what is"
-            f" lowered is {self.objective.of(subjects).describe()}"
+            f" {'measured' if looks else 'lowered'} is {self.objective.of(subjects).describe()}"
         )
         levels = [name for name, _ in getattr(self.intervention, "stop", ()) if name in idle]
         return said + (f"; the level of {', '.join(levels)} counts as reached" if levels else "")

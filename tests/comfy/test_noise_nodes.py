@@ -340,3 +340,11 @@ def test_a_prompt_without_subjects_cannot_be_searched(comfy):
     nodes["2"]["inputs"]["text"] = "beautiful, stunning"
     result = comfy.run(nodes, ["out"])
     assert not result.ok and "GSNSeedSearch" in result.error and "no subjects" in result.error
+
+
+def test_one_subject_alone_and_the_search_says_what_it_does_not_compare(comfy):
+    nodes = searching(together=2)
+    nodes["2"]["inputs"]["text"] = "a photo of a cat"
+    (note,) = comfy.run(nodes, [("search", 3)]).check()["search", 3].trace.notes
+    assert note.startswith("GSNSeedSearch: with 1 subject (cat) the loss 'iou' does nothing")
+    assert note.endswith("what is measured is 0.5 attend_excite")

@@ -15,7 +15,7 @@ def test_a_page_has_the_table_as_it_would_be_written_now(path):
 def test_a_real_models_factor_is_its_gradients_times_one_of_them():
     r = methods.in_steps("sd15")
     assert methods.factor(PRESETS["Ours"], "SD 1.4") == pytest.approx(1 + r)  # 50 gradients beside 50 steps
-    assert methods.factor(PRESETS["Ours (SD 3)"], "SD 3") == pytest.approx(1 + methods.in_steps("sd3") * 50 / 28)
+    assert methods.factor(PRESETS["Ours (SD 3)"], "SD 3") == pytest.approx(1 + methods.in_steps("sd3_step") * 50 / 28)
     assert methods.factor(PRESETS["Ours (SD 3)"], "SD 1.4") is None
     assert methods.factor(PRESETS["SAGA"], "SD 1.4") == pytest.approx(1 + r * 500 / 16 / 50)  # one for 16 images
     assert methods.factor(PRESETS["SAGA+"], "SD 1.4") == pytest.approx(1 + r * (500 / 16 + 19) / 50)
