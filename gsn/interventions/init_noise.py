@@ -158,7 +158,7 @@ class _Search:
         for _ in range(iterations):
             context.check()
             z = torch.where(per_image(self.done, self.latent), self.result, self._moved(noise, p))
-            value = context.evaluate(z, self.forwards)
+            value = context.evaluate(z, self.forwards, moving=running)
             self._show(value, z)
             finite = running & value.finite
             broken = broken | (running & ~finite)

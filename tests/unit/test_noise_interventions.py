@@ -126,6 +126,31 @@ def test_success_stops_the_right_image_and_leaves_it_exactly_as_it_was():
     assert [k.moment for k in opened.trace.kept] == ["before", "after"]
 
 
+class LookingBack(Quadratic):
+    """And as far as its maps, |z|, are from their average over the run."""
+
+    def evaluate(self, attention, subjects, processing, earlier):
+        found = super().evaluate(attention, subjects, processing, earlier)
+        if earlier.average is None:
+            return found
+        apart = (found.maps - earlier.average).abs().flatten(1).sum(1)
+        return Evaluation(found.total + apart, found.terms, found.maps)
+
+
+def test_an_image_that_waits_in_a_round_adds_nothing_to_what_losses_look_back_on():
+    noise = noise_like(2, 1, 4, 4)
+    losses = {}
+    for images in (1, 2):
+        first = noise[:images]
+        model = LookingBack(5.0, bad=0, limit=float(noise[0].max()) + 1e-4)
+        opened = context(model, first)
+        InitNoise(1, 4, 2, 0.01).apply(first, (model,), opened)
+        losses[images] = [record.loss[0] for record in opened.trace.records]
+    alone, beside = losses[1], losses[2]
+    assert math.isnan(alone[1]) and math.isnan(beside[1])  # the round of the first image ends here
+    assert alone[2] == pytest.approx(beside[4], abs=1e-5)  # the second run begins
+
+
 def test_an_image_that_succeeds_in_a_later_round_stops_there():
     first, second = noise_like(1, 1, 4, 4), torch.randn(1, 1, 4, 4, generator=torch.Generator().manual_seed(3))
     model = Quadratic(second)
