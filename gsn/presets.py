@@ -362,9 +362,7 @@ def describe(name: str, preset: Preset, model: ModelPreset, schedule: Schedule |
 
     Raises StepError for a step that the run cannot have.
     """
-    lines = [f"{name}: {preset.source}", f"numbers: {preset.confidence}", f"this model: {model.source}", ""]
-    if preset.maps.given():
-        lines.insert(-1, f"maps: {', '.join(f'{name} {value}' for name, value in preset.maps.given().items())}")
+    lines = [f"{name}: {preset.source}"]
     if not preset.moves:
         lines.append("Ordinary sampling; nothing is changed.")
     for move in preset.moves:
@@ -375,6 +373,9 @@ def describe(name: str, preset: Preset, model: ModelPreset, schedule: Schedule |
         lines.append(f"  {move.intervention.describe()}")
         if move.intervention.gradients:
             lines.append(f"  it lowers {move.objective.describe()}")
+    lines += ["", f"numbers: {preset.confidence}", f"this model: {model.source}"]
+    if preset.maps.given():
+        lines.append(f"maps: {', '.join(f'{name} {value}' for name, value in preset.maps.given().items())}")
     return "\n".join(lines)
 
 

@@ -116,8 +116,8 @@ def run_of(steps):
 def test_the_text_for_a_run_names_its_own_steps():
     sd1 = MODEL_PRESETS["sd1"]
     said = describe("Ours+", PRESETS["Ours+"], sd1, run_of(50)).splitlines()
-    assert said[5] == "At sigma 10.425, in this run step 2 of 0 to 49 (sigma 10.43), the paper's step 2 of 50:"
-    assert "in this run steps 3 to 24 of 0 to 49 (sigma 9.338 to 1.624)" in said[8]
+    assert said[1] == "At sigma 10.425, in this run step 2 of 0 to 49 (sigma 10.43), the paper's step 2 of 50:"
+    assert "in this run steps 3 to 24 of 0 to 49 (sigma 9.338 to 1.624)" in said[4]
     said = describe("Ours", PRESETS["Ours"], sd1, run_of(25))
     assert "in this run step 4 of 0 to 24" in said and "in this run" not in describe("Ours", PRESETS["Ours"], sd1)
     late = Schedule((2.0, 1.0, 0.0), lambda percent: 14.6, 14.62)  # a run from a picture
