@@ -25,7 +25,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
 
-from early_exit import highest_memory, in_worker, load_comfyui, small_weights
+from early_exit import SUBJECT_COLUMNS, highest_memory, in_worker, load_comfyui, small_weights
 
 VARIANTS = {
     "sd3": ("ours", "low", "naive"),
@@ -36,7 +36,6 @@ VARIANTS = {
 DEPTH = 4
 SIGMA = 0.974
 WORDS = tuple(range(1, 10))
-SUBJECT_POSITIONS = (5, 8)
 
 
 @dataclass(frozen=True)
@@ -100,7 +99,7 @@ def subjects(shape):
     for name, length in shape.streams:
         streams.append(TextStream(name, offset, length, WORDS, (0,) if name == "clip" else (), ("x",) * length))
         offset += length
-    items = tuple(Subject(str(p), {one.name: (p,) for one in streams}) for p in SUBJECT_POSITIONS)
+    items = tuple(Subject(str(p), {one.name: (p,) for one in streams}) for p in SUBJECT_COLUMNS)
     return Subjects("bench", items, tuple(streams))
 
 
