@@ -103,6 +103,10 @@ def subjects(shape):
     return Subjects("bench", items, tuple(streams))
 
 
+def word_columns(words):
+    return tuple(stream.offset + p for stream in words.streams for p in stream.words)
+
+
 def inputs(shape):
     """(latent, what `apply_model` takes besides) of one image."""
     import torch
@@ -148,13 +152,13 @@ def ours(shape, depth, count, recompute=False):
     family, words = family_of(network, "bench"), subjects(shape)
     layers = [layer for layer in family.layers(network) if shape.part in ("", layer.key[0])]
     z, more = inputs(shape)
-    columns = tuple(stream.offset + p for stream in words.streams for p in stream.words)
+    columns, text = word_columns(words), more["c_crossattn"].shape[1]
     walk = walking(family.blocks(network), layers[-1].key, recompute)
     with pages(z.device, keep=not recompute), differentiable(network, "bench"), walk as position:
 
         def maps(leaf):
             collector, options = Collector(layers, columns), {"transformer_options": {}}
-            family.attach(options, collector.sink, position, sum(one.length for one in words.streams))
+            family.attach(options, collector.sink, position, text)
             with suppress(CaptureDone):
                 network.apply_model(leaf, torch.tensor([SIGMA]), **more, **options)
             return collector.maps().probabilities
@@ -195,11 +199,11 @@ def step(shape, depth, count):
     with torch.inference_mode(), highest_memory() as memory:
         network = model(shape, depth)
         z, more = inputs(shape)
-        both = {name: torch.cat([one, one.flip(-1)][: shape.passes]) for name, one in (("z", z), *more.items())}
-        z = both.pop("z")
+        z, *rest = (torch.cat([one, one.flip(-1)][: shape.passes]) for one in (z, *more.values()))
+        more = dict(zip(more, rest, strict=True))
         for _ in range(count + 1):
             began = time.perf_counter()
-            network.apply_model(z, torch.tensor([SIGMA] * shape.passes), **both, transformer_options={})
+            network.apply_model(z, torch.tensor([SIGMA] * shape.passes), **more, transformer_options={})
             seconds.append(time.perf_counter() - began)
     return seconds[1:], memory
 
@@ -214,7 +218,7 @@ def capture(count, naively=False):
 
     generator = torch.Generator().manual_seed(3)
     q, k = (torch.randn((1, 24, n, 64), generator=generator).requires_grad_(True) for n in (4096, 4250))
-    columns = tuple(stream.offset + p for stream in subjects(SHAPES["sd3"]).streams for p in stream.words)
+    columns = word_columns(subjects(SHAPES["sd3"]))
     seconds = []
     with highest_memory() as memory:
         for _ in range(count + 1):

@@ -281,7 +281,7 @@ class _Frozen(torch.autograd.Function):
         module = ctx.module
         with torch.inference_mode():
             if gradient.device.type == "cpu" and gradient.dtype == torch.float16:
-                gradient = gradient.float()  # a processor multiplies halves a hundred times as slowly
+                gradient = gradient.float()  # a processor multiplies halves sixty times as slowly
             weight, bias, stream = comfy.ops.cast_bias_weight(
                 module, dtype=gradient.dtype, device=gradient.device, bias_dtype=gradient.dtype, offloadable=True
             )
