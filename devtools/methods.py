@@ -1,9 +1,10 @@
-"""The tables of methods in README and docs/study.md, from the presets and from what was measured of them.
+"""The tables of methods in README and docs/study.md, and of memory in benchmarks/README.md, from the presets and from
+what was measured.
 
 `python -m devtools.methods` writes them; tests/unit/test_methods_table.py says when that is due. README's last column
 comes from benchmarks/methods.json, which benchmarks/methods.py measures on the demo models; the factors of real models
 are counted with benchmarks/steps.json, the rows against `step` that `dev.py bench sd15 sdxl sd3_step flux_step --json`
-printed.
+printed; memory with benchmarks/kept.json, which benchmarks/kept.py writes.
 """
 
 import json
@@ -17,8 +18,9 @@ from gsn.steps import Schedule
 
 from .environment import ROOT
 
-README, STUDY = ROOT / "README.md", ROOT / "docs" / "study.md"
+README, STUDY, BENCHMARKS = ROOT / "README.md", ROOT / "docs" / "study.md", ROOT / "benchmarks" / "README.md"
 MEASURED, IN_STEPS = ROOT / "benchmarks" / "methods.json", ROOT / "benchmarks" / "steps.json"
+KEPT = ROOT / "benchmarks" / "kept.json"
 TEST = 4 * 300 * 16  # images of the paper's test, of one method
 TOGETHER = 16  # images of one prompt there: what SAGA's one distribution serves
 # Column of the study's costs -> case of the benchmark, steps, noise levels, key among the families of presets
@@ -130,9 +132,18 @@ def table():
     return "\n".join(lines) + "\n"
 
 
+def memory():
+    """What a gradient pass keeps of one picture of 1024 x 1024 in bfloat16, by model, in Markdown."""
+    lines = ["| model | GB | with *memory: low* |", "| --- " * 3 + "|"]
+    for name, one in json.loads(KEPT.read_text()).items():
+        gigabytes = [2e-9 * one[way] * one["cells"] for way in ("fast", "low")]
+        lines.append(f"| {name} | {gigabytes[0]:.2f} | {gigabytes[1]:.2f} |")
+    return "\n".join(lines) + "\n"
+
+
 def with_tables(text):
     """A document with the tables between its markers made anew."""
-    for name, made in (("methods", table), ("ratios", ratios), ("costs", costs)):
+    for name, made in (("methods", table), ("ratios", ratios), ("costs", costs), ("memory", memory)):
         begin, end = f"<!-- {name} -->\n", f"<!-- /{name} -->\n"
         if begin in text:
             before, rest = text.split(begin)
@@ -141,7 +152,7 @@ def with_tables(text):
 
 
 def main():
-    for path in (README, STUDY):
+    for path in (README, STUDY, BENCHMARKS):
         path.write_text(with_tables(path.read_text()))
     return 0
 

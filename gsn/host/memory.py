@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import comfy.model_management as mm
+import torch
 
 from ..model_presets import MODEL_PRESETS, ModelPreset
 from ..plan import CaptureSpec, GsnError, Plan
@@ -20,38 +21,50 @@ from .families import FAMILIES, Family
 
 # What the driver, the allocator's gaps and ComfyUI itself want to find free besides.
 _MARGIN = 1.1
-
-
+# Where nothing is computed twice on a processor, glibc holds pages that were freed as well: at SD 1.5's, SDXL's and
+# SD 3's shapes a process held 1.6, 1.4 and 1.2 times the estimate. A recomputing pass gives them back: see `pages`.
+_UNUSED_PAGES = 1.6
+# What goes into a block and what its attention gave, as a share of all that is kept of it: 0.05 to 0.26 of the models
+# in benchmarks/kept.py, for most 0.13 to 0.2.
+_KEPT_TO_RECOMPUTE = 0.2
 # Losses that look at how the picture attends to itself keep some rows of that, and keys in float32. Counted on toys in
 # bfloat16 with two subjects, as bytes of the tensors saved for backward: with `self_conflict`, a row for each, 1 % more
 # on SD 1.5, 4 on SDXL, 19 on SD 3; with `self_cross`, which looks at more rows, 7, 25 and 45.
 _SELF_ROWS = 1.5
 
 
-def needed(preset: ModelPreset, model: Any, shape: Any, recompute: bool, share: float = 1.0) -> int:
-    """Bytes that one forward and backward keeps for a latent of this shape, [B, C, ..., h, w]; see `share_of`."""
-    cells = shape[0] * math.prod(shape[2:])
-    values = preset.memory[1 if recompute else 0]
-    return int(1000 * values * share * cells * mm.dtype_size(model.get_dtype_inference()))
+@dataclass(frozen=True)
+class Kept:
+    """Numbers that one forward and backward keeps for each cell of the latent.
 
-
-def share_of(family: Family, preset: ModelPreset, model: Any, spec: CaptureSpec, needs: frozenset[str]) -> float:
-    """What a pass keeps, as a share of one that reads the family's own blocks for the subjects' maps alone.
-
-    By the weights of the blocks that run. Counted on toys of SD 1.5, SDXL and Flux it is right within a tenth for
-    passes that end later than the family's own, and too high by up to a half for those that end in the first blocks.
+    whole: of all blocks that run; largest: of one of them, which is computed again while the others wait.
     """
-    offered = family.layers(model)
-    own, chosen = (choose_layers(family, model, one, preset) for one in (CaptureSpec(), spec))
-    usual, kept = (_kept(family, model, last_layer(offered, *one)) for one in ((own, frozenset()), (chosen, needs)))
-    return kept / usual * (_SELF_ROWS if "self_rows" in needs else 1.0)
+
+    whole: float
+    largest: float
+
+    def numbers(self, recompute: bool) -> float:
+        return _KEPT_TO_RECOMPUTE * self.whole + self.largest if recompute else self.whole
+
+    def bytes(self, model: Any, shape: Any, device: Any, recompute: bool) -> int:
+        """For a latent of this shape, [B, C, ..., h, w]."""
+        pages = _UNUSED_PAGES if torch.device(device).type == "cpu" and not recompute else 1.0
+        cells = shape[0] * math.prod(shape[2:])
+        return int(self.numbers(recompute) * pages * cells * mm.dtype_size(model.get_dtype_inference()))
 
 
-def _kept(family: Family, model: Any, last: tuple) -> float:
-    """By the blocks down to that of the layer `last`, in no unit."""
+def kept(family: Family, preset: ModelPreset, model: Any, spec: CaptureSpec, needs: frozenset[str]) -> Kept:
+    """By the blocks that run until the last layer that is read. Raises GsnError where there is none: `choose_layers`.
+
+    Against what was counted tensor by tensor on models of real size (benchmarks/kept.py) it is 12 % too low to 30 %
+    too high; with blocks computed twice up to 75 % too high.
+    """
+    last = last_layer(family.layers(model), choose_layers(family, model, spec, preset), needs)
     blocks = family.blocks(model)
     end = max(i for i, block in enumerate(blocks) if block.key == last[: len(block.key)])
-    return sum(block.weight for block in blocks[: end + 1])
+    rows = _SELF_ROWS if "self_rows" in needs else 1.0
+    weights = [block.weight * rows for block in blocks[: end + 1]]
+    return Kept(sum(weights), max(weights))
 
 
 @dataclass(frozen=True)
@@ -62,7 +75,7 @@ class Way:
     one_by_one: bool  # one image of the batch after another
 
 
-def way_to_fit(choice: str, preset: ModelPreset, model: Any, shape: Any, device: Any, share: float = 1.0) -> Way:
+def way_to_fit(choice: str, kept: Kept, model: Any, shape: Any, device: Any) -> Way:
     """The fastest way whose estimate fits into what is free, or the leanest.
 
     choice: "fast" never recomputes, "low" always does, "auto" as it has to. Images one by one cost next to nothing,
@@ -76,7 +89,7 @@ def way_to_fit(choice: str, preset: ModelPreset, model: Any, shape: Any, device:
     ]
     for way in ways:
         images = (1, *shape[1:]) if way.one_by_one else shape
-        if needed(preset, model, images, way.recompute, share) * _MARGIN <= free:
+        if kept.bytes(model, images, device, way.recompute) * _MARGIN <= free:
             return way
     return ways[-1]
 
@@ -93,18 +106,18 @@ class EstimateWrapper:
         family = next((one for one in FAMILIES if one.preset_name(model.model) is not None), None)
         shape = list(noise_shape)
         if family is not None and self.needs:
-            preset = MODEL_PRESETS[family.preset_name(model.model)]
-            share = self._largest_share(family, preset, model.model)
-            wanted = needed(preset, model.model, shape, self.recompute, share)
+            wanted = self._most(family, model, shape)
             plain = model.memory_required(shape)
             shape[0] = math.ceil(shape[0] * max(1.0, wanted / max(plain, 1)))
         return executor(model, shape, conds, *args, **kwargs)
 
-    def _largest_share(self, family: Family, preset: ModelPreset, model: Any) -> float:
+    def _most(self, family: Family, model: Any, shape: list[int]) -> int:
+        preset = MODEL_PRESETS[family.preset_name(model.model)]
         try:
-            return max(share_of(family, preset, model, self.spec, needs) for needs in self.needs)
+            all_kept = [kept(family, preset, model.model, self.spec, needs) for needs in self.needs]
         except GsnError:  # the blocks are not there; `prepare` says so, with all that it checks before
-            return 1.0
+            return 0
+        return max(one.bytes(model.model, shape, model.load_device, self.recompute) for one in all_kept)
 
 
 # mallopt's parameters, and the values that glibc itself works up to in a process that frees large blocks.

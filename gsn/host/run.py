@@ -304,8 +304,8 @@ class _Run:
         gradients = action.intervention.gradients
         way = memory.Way(recompute=False, one_by_one=False)
         if gradients:
-            share = memory.share_of(self.reading.family, self.preset, step.model, self.spec, action.needs)
-            way = memory.way_to_fit(self.spec.memory, self.preset, step.model, step.x.shape, step.x.device, share)
+            kept = memory.kept(self.reading.family, self.preset, step.model, self.spec, action.needs)
+            way = memory.way_to_fit(self.spec.memory, kept, step.model, step.x.shape, step.x.device)
         with ExitStack() as stack:
             stack.enter_context(memory.pages(step.x.device, keep=not way.recompute))
             rewind = stack.enter_context(unnoticed(step.extra_args["model_options"], step.x.device))

@@ -1,4 +1,4 @@
-"""The tables of methods in README and docs/study.md are the presets', and count what they do."""
+"""The tables that `devtools.methods` writes are the presets' and the measurements', and count what the methods do."""
 
 import pytest
 
@@ -6,7 +6,7 @@ from devtools import methods
 from gsn.presets import PRESETS
 
 
-@pytest.mark.parametrize("path", [methods.README, methods.STUDY], ids=["README", "study"])
+@pytest.mark.parametrize("path", [methods.README, methods.STUDY, methods.BENCHMARKS], ids=lambda path: path.stem)
 def test_a_page_has_the_table_as_it_would_be_written_now(path):
     text = path.read_text()
     assert "<!-- /" in text and text == methods.with_tables(text), "run `.venv/bin/python -m devtools.methods`"

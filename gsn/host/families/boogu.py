@@ -14,4 +14,5 @@ BOOGU = Joint(
     patch=lambda network: network.patch_size,
     where=image_last,
     call=0,
+    kept={"double": 1.06, "single": 2.15},
 )

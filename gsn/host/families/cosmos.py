@@ -34,9 +34,9 @@ def _written(entry: dict) -> int:
 
 COSMOS = _Cosmos(
     title="Cosmos-Predict2 (text to image)", kinds=((known.CosmosPredict2, "cosmos"),), parts=_parts, patch=_patch,
-    where=cross, call=1,
+    where=cross, call=1, kept={"block": 2.2},
 )  # fmt: skip
 ANIMA = Joint(
     title="Anima", kinds=((known.Anima, "transformer"),), parts=_parts, patch=_patch,
-    where=cross_first, call=1, brought=_written,
+    where=cross_first, call=1, brought=_written, kept={"block": 2.2},
 )  # fmt: skip

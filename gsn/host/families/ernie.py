@@ -15,4 +15,5 @@ ERNIE_IMAGE = Joint(
     patch=lambda network: network.patch_size,
     where=image_first,
     silent=comfy.ldm.ernie.model,
+    kept={"block": 2.5},
 )

@@ -31,15 +31,15 @@ class Layer:
 class Block:
     """A module that one block of the model is, or one of several; key: the block's address.
 
-    silent: the Python module through whose name `optimized_attention` the block calls attention without passing
-    the model call's options on; None where it passes them. weight: how many numbers a gradient pass keeps of
-    it, as a share of the others' (in no unit).
+    weight: how many numbers a gradient pass keeps of it for each cell of the latent. silent: the Python module
+    through whose name `optimized_attention` the block calls attention without passing the model call's options on;
+    None where it passes them.
     """
 
     key: tuple
     module: nn.Module
+    weight: float
     silent: ModuleType | None = None
-    weight: float = 1.0
 
 
 @dataclass
@@ -116,6 +116,19 @@ def tokens_brought(entry: dict) -> int:
 
 
 Sink = Callable[[tuple, "TextAttention | ImageAttention"], None]  # given a layer's key and its call
+
+
+def given_per_cell(module: nn.Module) -> int:
+    """Numbers that its layers give for each of its cells, together; of a transformer's, the text's layers as well.
+
+    What backward keeps of it is a multiple of that. Layers that shift and scale see one vector for all cells; every
+    family calls them modulation, in short.
+    """
+    return sum(
+        one.out_channels if isinstance(one, nn.Conv2d) else getattr(one, "out_features", 0)  # also of quantised ones
+        for name, one in module.named_modules()
+        if "mod" not in name.lower()
+    )
 
 
 def own_preset(model: Any) -> str | None:

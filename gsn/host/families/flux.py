@@ -35,8 +35,10 @@ FLUX = Joint(
     parts=_parts,
     patch=_patch,
     counts_references=True,
+    kept={"double": 1.18, "single": 2.8},
 )
 FLUX2 = Joint(
     title="Flux.2", kinds=((known.Flux2, "flux"),), parts=_parts, patch=_patch,
     where=_behind_filling, given=_filled_up, counts_references=True,
+    kept={"double": 1.22, "single": 2.95},
 )  # fmt: skip

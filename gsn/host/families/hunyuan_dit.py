@@ -17,4 +17,5 @@ HUNYUAN_DIT = Joint(
     where=cross_first,
     call=1,
     silent=comfy.ldm.hydit.attn_layers,
+    kept={"block": 1.7},
 )

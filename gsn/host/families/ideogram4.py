@@ -12,4 +12,5 @@ IDEOGRAM4 = Joint(
     kinds=((known.Ideogram4, "transformer"),),
     parts=lambda network: [("block", network.layers)],
     patch=lambda network: 1,
+    kept={"block": 3.1},
 )

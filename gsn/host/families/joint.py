@@ -7,7 +7,7 @@ that is running.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from types import ModuleType
@@ -27,6 +27,7 @@ from .family import (
     Position,
     Sink,
     TextAttention,
+    given_per_cell,
     own_preset,
     tokens_brought,
 )
@@ -67,10 +68,12 @@ def cross_first(network: Any, queries: int, keys: int, text: int, image: int) ->
 _APART = (cross, cross_first)  # the image meets itself in an attention call of its own
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Joint:
     """kinds: (model_base class, preset name), the most special first.
     parts: the network -> (part name, its blocks in order); patch: latent cells per token and side.
+    kept: of each part, numbers that a gradient pass keeps of a block for each that its layers give; see
+    benchmarks/kept.py.
     where: (network, query count, key count, text length, image tokens) -> (first text key, first image query),
     or None for a call that is not text meeting image. given: the encoder's text length -> the conditioning's,
     where the model's `extra_conds` pads it. brought: see `Family`. call: which attention call of a block it is, for
@@ -83,6 +86,7 @@ class Joint:
     kinds: tuple[tuple[type, str], ...]
     parts: Callable[[Any], Iterable[tuple[str, Iterable[nn.Module]]]]
     patch: Callable[[Any], int]
+    kept: Mapping[str, float]
     where: Where = text_first
     given: Callable[[int], int] = int
     brought: Callable[[dict], int] = tokens_brought
@@ -95,8 +99,9 @@ class Joint:
         return next((own_preset(model) or name for kind, name in self.kinds if type(model) is kind), None)
 
     def blocks(self, model: Any) -> tuple[Block, ...]:
+        cells = self.patch(model.diffusion_model) ** 2
         return tuple(
-            Block((part, number), module, self.silent)
+            Block((part, number), module, self.kept[part] * given_per_cell(module) / cells, self.silent)
             for part, modules in self.parts(model.diffusion_model)
             for number, module in enumerate(modules)
         )

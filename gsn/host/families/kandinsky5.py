@@ -15,4 +15,5 @@ KANDINSKY5 = Joint(
     patch=lambda network: network.patch_size[-1],
     where=cross,
     call=1,
+    kept={"block": 1.56},
 )

@@ -12,4 +12,5 @@ KREA2 = Joint(
     kinds=((known.Krea2, "transformer"),),
     parts=lambda network: [("block", network.blocks)],
     patch=lambda network: network.patch,
+    kept={"block": 2.6},
 )

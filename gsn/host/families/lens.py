@@ -15,6 +15,7 @@ LENS = Joint(
     parts=lambda network: [("block", network.transformer_blocks)],
     patch=lambda network: 1,
     where=image_first,
+    kept={"block": 1.28},
 )
 JOYIMAGE = Joint(
     title="JoyImage",
@@ -22,4 +23,5 @@ JOYIMAGE = Joint(
     parts=lambda network: [("block", network.double_blocks)],
     patch=lambda network: network.patch_size[-1],
     where=image_first,
+    kept={"block": 1.14},
 )

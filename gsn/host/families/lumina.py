@@ -24,4 +24,5 @@ LUMINA = Joint(
     parts=lambda network: [("block", network.layers)],
     patch=lambda network: network.patch_size,
     where=_behind_padding,
+    kept={"block": 3.1},
 )

@@ -13,4 +13,5 @@ OMNIGEN2 = Joint(
     parts=lambda network: [("block", network.layers)],
     patch=lambda network: network.patch_size,
     where=image_last,
+    kept={"block": 2.2},
 )

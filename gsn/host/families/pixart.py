@@ -17,4 +17,5 @@ PIXART = Joint(
     where=cross,
     call=1,
     silent=comfy.ldm.pixart.blocks,
+    kept={"block": 1.66},
 )

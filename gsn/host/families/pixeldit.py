@@ -14,4 +14,5 @@ PIXELDIT = Joint(
     parts=lambda network: [("block", network.patch_blocks)],
     patch=lambda network: network.patch_size,
     most=lambda network: network.txt_max_length,
+    kept={"block": 1.34},
 )

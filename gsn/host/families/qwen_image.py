@@ -13,4 +13,5 @@ QWEN_IMAGE = Joint(
     kinds=((known.QwenImage, "transformer"), (known.MageFlow, "transformer")),
     parts=lambda network: [("block", network.transformer_blocks)],
     patch=lambda network: network.patch_size,
+    kept={"block": 1.13},
 )

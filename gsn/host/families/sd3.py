@@ -15,4 +15,5 @@ SD3 = Joint(
     parts=lambda network: [("block", network.joint_blocks)],
     patch=lambda network: network.patch_size,
     call=0,
+    kept={"block": 1.2},
 )

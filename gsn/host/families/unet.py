@@ -14,7 +14,7 @@ import comfy.supported_models as configs
 from comfy.ldm.modules.attention import SpatialTransformer, attention_pytorch, optimized_attention
 from comfy.ldm.modules.diffusionmodules.openaimodel import Downsample, ResBlock, UNetModel, Upsample
 from comfy.patcher_extension import WrappersMP, add_wrapper_with_key
-from torch import Tensor, nn
+from torch import Tensor
 
 from ...plan import GsnError
 from .edited import Place, edited_attention
@@ -26,11 +26,13 @@ from .family import (
     Position,
     Sink,
     TextAttention,
+    given_per_cell,
     own_preset,
     tokens_brought,
 )
 
 _PRESETS = ((configs.SDXL, "sdxl"), (configs.SD20, "sd2"), (configs.SD15, "sd1"))  # configuration -> preset
+_KEPT = 1.25  # see Joint.kept
 
 
 class Unet:
@@ -55,7 +57,7 @@ class Unet:
 
     def blocks(self, model: Any) -> tuple[Block, ...]:
         return tuple(
-            Block((part, number), module, weight=ratio**2 * _width(module))
+            Block((part, number), module, _KEPT * ratio**2 * given_per_cell(module))
             for part, number, ratio, block in _levels(model.diffusion_model)
             for module in block
             if isinstance(module, (ResBlock, SpatialTransformer))
@@ -103,15 +105,6 @@ def _levels(unet: Any) -> Iterator[tuple[str, int, float, Any]]:
     for number, block in enumerate(unet.output_blocks):
         yield "output", number, ratio, block
         ratio *= 2 ** sum(isinstance(m, Upsample) for m in block)
-
-
-def _width(module: nn.Module) -> int:
-    """What its layers give for each of its cells, together: counted on toys, that is what backward keeps of it."""
-    return sum(
-        one.out_features if isinstance(one, nn.Linear) else one.out_channels
-        for one in module.modules()
-        if isinstance(one, (nn.Linear, nn.Conv2d))
-    )
 
 
 def _layers_of(block: Any, part: str, number: int, ratio: float) -> list[Layer]:
