@@ -39,6 +39,7 @@ from .differentiable import differentiable, refuse_foreign
 from .families import family_of
 from .forward import EntryForward, OpenedStep, Reading, detached, noise_level, unnoticed, vp_scale
 from .preview import preview_of
+from .saved_tensors import copied_when_written
 from .split import draws_noise, opened
 from .walk import walking
 
@@ -312,7 +313,7 @@ class _Run:
             stack.enter_context(differentiable(step.model, action.origin) if gradients else torch.inference_mode())
             if gradients and step.extra_args["model_options"].get("transformer_options", {}).get("patches"):
                 # other packs' patches may write into what autograd has kept; it then copies it, at some cost
-                stack.enter_context(torch.autograd.graph.allow_mutation_on_saved_tensors())
+                stack.enter_context(copied_when_written())
             needs = action.needs
             last = self.reading.last(needs)
             position = stack.enter_context(walking(self.reading.family.blocks(step.model), last, way.recompute))

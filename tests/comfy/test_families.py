@@ -164,7 +164,7 @@ def plain_pass(comfy, toy, run, step):
         with (
             torch.inference_mode(False),
             torch.enable_grad(),
-            torch.autograd.graph.allow_mutation_on_saved_tensors(),
+            comfy.pack("gsn.host.saved_tensors").copied_when_written(),
         ):
             leaf = step.x.detach().clone().requires_grad_(True)
             options = comfy.pack("gsn.host.forward").plain_options(step.extra_args["model_options"])
