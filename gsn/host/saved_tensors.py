@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterator
 from contextlib import contextmanager
-from itertools import chain
 from typing import Any
 from weakref import WeakSet
 
@@ -62,17 +61,23 @@ class _Writes(TorchDispatchMode):
     def __init__(self, saved: _Saved):
         super().__init__()
         self._saved = saved
+        self._written: dict[Any, tuple[tuple[int, str], ...]] = {}
 
     def __torch_dispatch__(self, function: Any, types: Any, args: tuple = (), kwargs: dict | None = None) -> Any:
         kwargs = kwargs or {}
-        declared = function._schema.arguments
-        by_name = ((one, kwargs[one.name]) for one in declared if one.name in kwargs)
-        for one, value in chain(zip(declared, args, strict=False), by_name):
-            if one.alias_info is not None and one.alias_info.is_write:
-                for tensor in tree_leaves(value):
-                    if isinstance(tensor, Tensor):
-                        self._saved.copy(tensor)
+        if function not in self._written:
+            self._written[function] = _arguments_written(function)
+        for place, name in self._written[function]:
+            for tensor in tree_leaves(args[place] if place < len(args) else kwargs.get(name)):
+                if isinstance(tensor, Tensor):
+                    self._saved.copy(tensor)
         return function(*args, **kwargs)
+
+
+def _arguments_written(function: Any) -> tuple[tuple[int, str], ...]:
+    """(place, name) of those that the operation writes into."""
+    declared = enumerate(function._schema.arguments)
+    return tuple((i, one.name) for i, one in declared if one.alias_info is not None and one.alias_info.is_write)
 
 
 def _storage(tensor: Tensor) -> int:

@@ -73,13 +73,13 @@ def test_nothing_stays_behind(comfy):
 
 
 def test_a_sweep_runs_the_rest_once_for_each_method(comfy):
-    nodes = graph([("GSNSweep", {"methods": "plain\nOurs @ 2\n\nOurs"})], sampler_name="ddpm")
+    nodes = graph([("GSNSweep", {"methods": "plain\nfast @ 2\n\nfast"})], sampler_name="ddpm")
     nodes["out"]["inputs"]["steps"] = 6
     result = comfy.run(nodes, outputs=[("p0", 2), "out"]).check()
-    assert result["p0", 2] == "Ours"  # the keeper is run for each, and keeps the last
-    alone_at_2 = graph([("SingleStepIterRef", {"step": 2, "step_unit": "index", "iterations": 50, "lr": 0.01})],
+    assert result["p0", 2] == "fast"  # the keeper is run for each, and keeps the last
+    alone_at_2 = graph([("SingleStepIterRef", {"step": 2, "step_unit": "index", "iterations": 10, "lr": 0.05})],
                        sampler_name="ddpm")  # fmt: skip
-    one = graph([("GSNSweep", {"methods": "Ours @ 2"})], sampler_name="ddpm")
+    one = graph([("GSNSweep", {"methods": "fast @ 2"})], sampler_name="ddpm")
     assert torch.equal(samples(comfy.run(one, outputs=["out"])), samples(comfy.run(alone_at_2, outputs=["out"])))
 
 
