@@ -1,10 +1,11 @@
 """What a gradient pass of each family holds at its highest, counted on models of real size: `kept.json` beside this.
 
 Nothing is computed: on PyTorch's device "meta" tensors have a size and no values. Every model is ComfyUI's own class,
-in bfloat16, with the layout that its detection finds in the released checkpoints, or the class's defaults; the picture
-is one of 1024 x 1024, the maps are those of the family's preset, the loss is the paper's, and attention is one that
-never holds a matrix of probabilities, as on a GPU. What is counted is every tensor that lives between the beginning of
-the forward and the end of the backward, weights not among them.
+in bfloat16, with the released checkpoint's layout as ComfyUI's detection and what is published of the model have it (no
+checkpoint was at hand to check it against), or the class's defaults; the picture is one of 1024 x 1024, the maps are
+those of the family's preset, the loss is the paper's, and attention is one that never holds a matrix of probabilities,
+as on a GPU. What is counted is every tensor that lives between the beginning of the forward and the end of the
+backward, weights not among them.
 
 `GSN_COMFYUI=FOLDER python benchmarks/kept.py [--write] [MODEL...]` prints one line of JSON for each model: numbers for
 each cell of the latent, counted and as `gsn.host.memory` estimates them. With --estimate it counts nothing.
