@@ -23,10 +23,10 @@ from math import prod
 from pathlib import Path
 from typing import Any
 
-from early_exit import SUBJECT_COLUMNS, layout, load_comfyui
+from early_exit import layout, load_comfyui
+from joint import subjects, word_columns
 
 FOUND = Path(__file__).with_suffix(".json")
-WORDS = tuple(range(1, 10))
 
 
 @dataclass(frozen=True)
@@ -43,6 +43,11 @@ class Real:
     latent: tuple[int, ...] = (1, 16, 128, 128)
     more: dict = field(default_factory=dict)
     counted_as: dict = field(default_factory=dict)
+
+    @property
+    def streams(self) -> tuple[tuple[str, int], ...]:
+        """(name, tokens) of each."""
+        return tuple(zip(("clip", "t5")[-len(self.tokens) :], self.tokens, strict=True))
 
 
 _SD1 = layout("sd15") | {"num_heads": 8}
@@ -237,7 +242,7 @@ def counted(real: Real, recompute: bool) -> float:
     given = {name: torch.empty(one, device="meta") if isinstance(one, tuple) else one for name, one in shapes.items()}
     z, sigma = torch.empty(real.latent, device="meta"), torch.empty(1, device="meta")
     words = subjects(real)
-    columns = tuple(stream.offset + p for stream in words.streams for p in stream.words)
+    columns = word_columns(words)
     with (
         differentiable(network, "kept"),
         walking(family.blocks(network), last, recompute) as position,
@@ -263,17 +268,6 @@ def model(real: Real, changed: dict | None = None):
     made = config.get_model({}, "", device=torch.device("meta"))
     made.model_sampling.to("meta")
     return made
-
-
-def subjects(real: Real):
-    from gsn.subjects import Subject, Subjects, TextStream
-
-    names, streams, offset = ("clip", "t5")[-len(real.tokens) :], [], 0
-    for name, length in zip(names, real.tokens, strict=True):
-        streams.append(TextStream(name, offset, length, WORDS, (), ("x",) * length))
-        offset += length
-    items = tuple(Subject(str(p), {name: (p,) for name in names}) for p in SUBJECT_COLUMNS)
-    return Subjects("kept", items, tuple(streams))
 
 
 def alive_tensors():
