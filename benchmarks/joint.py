@@ -118,21 +118,34 @@ def inputs(shape):
     return latent, {"c_crossattn": text, "y": pooled} | {k: torch.tensor([v]) for k, v in shape.more.items()}
 
 
+def paper_loss(probabilities, words):
+    from gsn.losses import PAPER
+    from gsn.maps import AttentionMaps, MapProcessing
+
+    return PAPER.evaluate(AttentionMaps(probabilities), words, MapProcessing(columns="words")).total.sum()
+
+
+def our_maps(network, family, layers, columns, position, leaf, sigma, more):
+    """[1, h, w, T] of these layers by the pack's call, inside its contexts; more: of `apply_model`."""
+    from gsn.host.capture import CaptureDone, Collector
+
+    collector, options = Collector(layers, columns), {"transformer_options": {}}
+    family.attach(options, collector.sink, position, more["c_crossattn"].shape[1])
+    with suppress(CaptureDone):
+        network.apply_model(leaf, sigma, **more, **options)
+    return collector.maps().probabilities
+
+
 def iterations(shape, maps, z, count):
     """Seconds of each update of z by the gradient of the paper's loss of maps(z); and memory."""
     import torch
-
-    from gsn.losses import PAPER
-    from gsn.maps import AttentionMaps, MapProcessing
 
     seconds, words = [], subjects(shape)
     with highest_memory() as memory:
         for _ in range(count + 1):
             began = time.perf_counter()
             leaf = z.detach().clone().requires_grad_(True)
-            attention = AttentionMaps(maps(leaf))
-            loss = PAPER.evaluate(attention, words, MapProcessing(columns="words")).total.sum()
-            (gradient,) = torch.autograd.grad(loss, leaf)
+            (gradient,) = torch.autograd.grad(paper_loss(maps(leaf), words), leaf)
             z = z - 1e-2 * gradient
             seconds.append(time.perf_counter() - began)
     return seconds[1:], memory
@@ -142,28 +155,21 @@ def ours(shape, depth, count, recompute=False):
     load_comfyui()
     import torch
 
-    from gsn.host.capture import CaptureDone, Collector
     from gsn.host.differentiable import differentiable
     from gsn.host.families import family_of
     from gsn.host.memory import pages
     from gsn.host.walk import walking
 
     network = model(shape, depth)
-    family, words = family_of(network, "bench"), subjects(shape)
+    family = family_of(network, "bench")
     layers = [layer for layer in family.layers(network) if shape.part in ("", layer.key[0])]
     z, more = inputs(shape)
-    columns, text = word_columns(words), more["c_crossattn"].shape[1]
+    of_words, sigma = word_columns(subjects(shape)), torch.tensor([SIGMA])
     walk = walking(family.blocks(network), layers[-1].key, recompute)
     with pages(z.device, keep=not recompute), differentiable(network, "bench"), walk as position:
-
-        def maps(leaf):
-            collector, options = Collector(layers, columns), {"transformer_options": {}}
-            family.attach(options, collector.sink, position, text)
-            with suppress(CaptureDone):
-                network.apply_model(leaf, torch.tensor([SIGMA]), **more, **options)
-            return collector.maps().probabilities
-
-        return iterations(shape, maps, z, count)
+        return iterations(
+            shape, lambda leaf: our_maps(network, family, layers, of_words, position, leaf, sigma, more), z, count
+        )
 
 
 def naive(shape, depth, count):

@@ -17,16 +17,15 @@ from __future__ import annotations
 import argparse
 import json
 import weakref
-from contextlib import suppress
 from dataclasses import dataclass, field
 from math import prod
 from pathlib import Path
-from typing import Any
 
 from early_exit import layout, load_comfyui
-from joint import subjects, word_columns
+from joint import our_maps, paper_loss, subjects, word_columns
 
 FOUND = Path(__file__).with_suffix(".json")
+WAYS = ("fast", "low")
 
 
 @dataclass(frozen=True)
@@ -209,65 +208,59 @@ REAL = {
 }  # fmt: skip
 
 
-def estimated(real: Real) -> Any:
-    """`gsn.host.memory.Kept` of the model."""
-    from gsn.host.families import family_of
+def estimated(real: Real) -> dict:
+    """What `gsn.host.memory` reckons with, as `counted`."""
     from gsn.host.memory import kept
-    from gsn.model_presets import MODEL_PRESETS
     from gsn.plan import CaptureSpec
 
-    network = model(real)
-    family = family_of(network, "kept")
-    return kept(family, MODEL_PRESETS[family.preset_name(network)], network, CaptureSpec(), frozenset())
+    found = kept(*model(real), CaptureSpec(), frozenset())
+    return {way: round(found.numbers(way == "low")) for way in WAYS}
 
 
-def counted(real: Real, recompute: bool) -> float:
-    """Numbers at the highest, for each cell of the latent."""
+def counted(real: Real) -> dict:
+    """Numbers at the highest, for each cell of the latent, with blocks kept ("fast") and computed again ("low")."""
     import torch
 
-    from gsn.host.capture import CaptureDone, Collector, choose_layers, last_layer
+    from gsn.host.capture import choose_layers, last_layer
     from gsn.host.differentiable import differentiable
-    from gsn.host.families import family_of
     from gsn.host.walk import walking
-    from gsn.losses import PAPER
-    from gsn.maps import AttentionMaps, MapProcessing
-    from gsn.model_presets import MODEL_PRESETS
     from gsn.plan import CaptureSpec
 
-    network = model(real, real.counted_as)
-    family = family_of(network, "kept")
-    layers = choose_layers(family, network, CaptureSpec(), MODEL_PRESETS[family.preset_name(network)])
+    family, preset, network = model(real, real.counted_as)
+    layers = choose_layers(family, network, CaptureSpec(), preset)
     last = last_layer(family.layers(network), layers, frozenset())
     shapes = real.more | {"c_crossattn": (1, sum(real.tokens), real.width)}
-    given = {name: torch.empty(one, device="meta") if isinstance(one, tuple) else one for name, one in shapes.items()}
+    more = {name: torch.empty(one, device="meta") if isinstance(one, tuple) else one for name, one in shapes.items()}
     z, sigma = torch.empty(real.latent, device="meta"), torch.empty(1, device="meta")
-    words = subjects(real)
-    columns = word_columns(words)
-    with (
-        differentiable(network, "kept"),
-        walking(family.blocks(network), last, recompute) as position,
-        alive_tensors() as alive,
-    ):
-        leaf = z.detach().requires_grad_(True)
-        collector, options = Collector(layers, columns), {"transformer_options": {}}
-        family.attach(options, collector.sink, position, sum(real.tokens))
-        with suppress(CaptureDone):
-            network.apply_model(leaf, sigma, **given, **options)
-        maps = AttentionMaps(collector.maps().probabilities)
-        loss = PAPER.evaluate(maps, words, MapProcessing(columns="words")).total.sum()
-        torch.autograd.grad(loss, leaf)
-    return alive.highest / network.get_dtype_inference().itemsize / prod(real.latent[2:])
+    words, found = subjects(real), {}
+    for way in WAYS:
+        with (
+            differentiable(network, "kept"),
+            walking(family.blocks(network), last, way == "low") as position,
+            alive_tensors() as alive,
+        ):
+            leaf = z.detach().requires_grad_(True)
+            maps = our_maps(network, family, layers, word_columns(words), position, leaf, sigma, more)
+            torch.autograd.grad(paper_loss(maps, words), leaf)
+        del maps
+        found[way] = round(alive.highest / network.get_dtype_inference().itemsize / prod(real.latent[2:]))
+    return found
 
 
-def model(real: Real, changed: dict | None = None):
+def model(real: Real, changed: dict | None = None) -> tuple:
+    """(family, its preset, the model)."""
     import comfy.supported_models as known
     import torch
+
+    from gsn.host.families import family_of
+    from gsn.model_presets import MODEL_PRESETS
 
     config = getattr(known, real.base)(real.config | (changed or {}))
     config.set_inference_dtype(torch.bfloat16, None)
     made = config.get_model({}, "", device=torch.device("meta"))
     made.model_sampling.to("meta")
-    return made
+    family = family_of(made, "kept")
+    return family, MODEL_PRESETS[family.preset_name(made)], made
 
 
 def alive_tensors():
@@ -334,12 +327,9 @@ def main():
     for name in options.model or REAL:
         line = {"model": name}
         if not options.estimate:
-            known[name] = {way: round(counted(REAL[name], way == "low")) for way in ("fast", "low")}
-            known[name]["cells"] = prod(REAL[name].latent[2:])
+            known[name] = counted(REAL[name]) | {"cells": prod(REAL[name].latent[2:])}
             line |= known[name]
-        kept = estimated(REAL[name])
-        line["estimate"] = {way: round(kept.numbers(way == "low")) for way in ("fast", "low")}
-        print(json.dumps(line), flush=True)
+        print(json.dumps(line | {"estimate": estimated(REAL[name])}), flush=True)
     if options.write:
         FOUND.write_text(json.dumps({name: known[name] for name in REAL if name in known}, indent=1) + "\n")
 

@@ -107,14 +107,15 @@ def written(comfy, name, content):
 
 
 def shortened(comfy, name):
-    """A preset file with less of what is repeated."""
-    content = json.loads(comfy.run(graph(name, on=ON[name]), [("preset", 3)]).check()["preset", 3])
+    """A preset file with less of what is repeated; "" where nothing is."""
+    whole = comfy.run(graph(name, on=ON[name]), [("preset", 3)]).check()["preset", 3]
+    content = json.loads(whole)
     for move in content["moves"]:
         if "iterations" in move:
             move["iterations"] = min(move["iterations"], 10)
         if "rounds" in move:
             move |= {"rounds": 2, "last_iterations": 20}
-    return written(comfy, name, content)
+    return "" if content == json.loads(whole) else written(comfy, name, content)
 
 
 @pytest.fixture(scope="module")

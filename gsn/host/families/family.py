@@ -31,15 +31,28 @@ class Layer:
 class Block:
     """A module that one block of the model is, or one of several; key: the block's address.
 
-    weight: how many numbers a gradient pass keeps of it for each cell of the latent. silent: the Python module
-    through whose name `optimized_attention` the block calls attention without passing the model call's options on;
-    None where it passes them.
+    share: numbers that a gradient pass keeps of it, for each cell of the latent and each number that the block's layers
+    give for one of its own cells. silent: the Python module through whose name `optimized_attention` the block calls
+    attention without passing the model call's options on; None where it passes them.
     """
 
     key: tuple
     module: nn.Module
-    weight: float
+    share: float
     silent: ModuleType | None = None
+
+    @property
+    def weight(self) -> float:
+        """How many numbers a gradient pass keeps of it for each cell of the latent.
+
+        Of a transformer's the text's layers count as well; those that shift and scale do not: they see one vector for
+        all cells, and every family calls them modulation, in short.
+        """
+        return self.share * sum(
+            one.out_channels if isinstance(one, nn.Conv2d) else getattr(one, "out_features", 0)  # quantised ones too
+            for name, one in self.module.named_modules()
+            if "mod" not in name.lower()
+        )
 
 
 @dataclass
@@ -116,19 +129,6 @@ def tokens_brought(entry: dict) -> int:
 
 
 Sink = Callable[[tuple, "TextAttention | ImageAttention"], None]  # given a layer's key and its call
-
-
-def given_per_cell(module: nn.Module) -> int:
-    """Numbers that its layers give for each of its cells, together; of a transformer's, the text's layers as well.
-
-    What backward keeps of it is a multiple of that. Layers that shift and scale see one vector for all cells; every
-    family calls them modulation, in short.
-    """
-    return sum(
-        one.out_channels if isinstance(one, nn.Conv2d) else getattr(one, "out_features", 0)  # also of quantised ones
-        for name, one in module.named_modules()
-        if "mod" not in name.lower()
-    )
 
 
 def own_preset(model: Any) -> str | None:

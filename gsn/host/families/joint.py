@@ -27,7 +27,6 @@ from .family import (
     Position,
     Sink,
     TextAttention,
-    given_per_cell,
     own_preset,
     tokens_brought,
 )
@@ -101,7 +100,7 @@ class Joint:
     def blocks(self, model: Any) -> tuple[Block, ...]:
         cells = self.patch(model.diffusion_model) ** 2
         return tuple(
-            Block((part, number), module, self.kept[part] * given_per_cell(module) / cells, self.silent)
+            Block((part, number), module, self.kept[part] / cells, self.silent)
             for part, modules in self.parts(model.diffusion_model)
             for number, module in enumerate(modules)
         )

@@ -26,7 +26,6 @@ from .family import (
     Position,
     Sink,
     TextAttention,
-    given_per_cell,
     own_preset,
     tokens_brought,
 )
@@ -57,7 +56,7 @@ class Unet:
 
     def blocks(self, model: Any) -> tuple[Block, ...]:
         return tuple(
-            Block((part, number), module, _KEPT * ratio**2 * given_per_cell(module))
+            Block((part, number), module, _KEPT * ratio**2)
             for part, number, ratio, block in _levels(model.diffusion_model)
             for module in block
             if isinstance(module, (ResBlock, SpatialTransformer))
