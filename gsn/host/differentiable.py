@@ -23,6 +23,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from copy import copy
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -271,6 +273,7 @@ class _Frozen(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, module: Any, inner: Callable, args: tuple, kwargs: dict) -> Tensor:
         ctx.module, ctx.shape, ctx.dtype = module, x.shape, x.dtype
+        ctx.convolution = _Convolution.of(module, kwargs) if hasattr(module, "kernel_size") else None
         with torch.inference_mode():
             y = inner(x.detach(), *args, **kwargs)
         return alias(y)
@@ -288,26 +291,67 @@ class _Frozen(torch.autograd.Function):
             if hasattr(weight, "dequantize") and type(weight) not in (Tensor, nn.Parameter):
                 weight = weight.dequantize()
             weight = weight.to(gradient.dtype)
-            if weight.dim() == 2 and not hasattr(module, "kernel_size"):
+            if ctx.convolution is None:
                 result = _linear_input_gradient(gradient, weight)
                 scale = getattr(module, "pre_quant_scale", None)
                 result = result if scale is None else result * scale.to(result)
             else:
-                result = _CONV_INPUT_GRADIENT[weight.dim() - 2](
-                    ctx.shape, weight, gradient, module.stride, module.padding, module.dilation, module.groups
-                )
+                result = ctx.convolution.input_gradient(weight, gradient, ctx.shape)
             comfy.ops.uncast_bias_weight(module, weight, bias, stream)
         return alias(result.to(ctx.dtype)), None, None, None, None
 
 
 def _linear_input_gradient(gradient: Tensor, weight: Tensor) -> Tensor:
     """gradient @ weight. On a processor as a transposed 1 x 1 convolution: PyTorch computes those by oneDNN, and
-    float32 products by MKL, which leaves half of an AMD processor idle."""
+    float32 products by MKL, which leaves half of an AMD processor idle.
+
+    A gradient that comes out of a convolution has its channels first in memory; left so, those of all layers below
+    would follow, and elementwise backwards (GELU's) take fifteen times as long on them.
+    """
     if gradient.device.type != "cpu" or gradient.dtype != torch.float32:
         return gradient @ weight
-    pixels = gradient.reshape(1, -1, 1, gradient.shape[-1]).permute(0, 3, 1, 2)  # channels last: nothing is copied
+    pixels = gradient.contiguous().reshape(1, -1, 1, gradient.shape[-1]).permute(0, 3, 1, 2)
     result = nn.functional.conv_transpose2d(pixels, weight[:, :, None, None])
     return result.permute(0, 2, 3, 1).reshape(*gradient.shape[:-1], weight.shape[1])
+
+
+@dataclass(frozen=True)
+class _Convolution:
+    """How a convolution was computed: packs that tile pictures change it, some only while the model runs."""
+
+    geometry: tuple[Any, ...]  # stride, padding, dilation, groups
+    changed: Callable[[Tensor, Tensor, None], Tensor] | None  # (input, weight, no bias), where geometry does not say all
+
+    @classmethod
+    def of(cls, module: Any, kwargs: dict) -> _Convolution:
+        plain = (
+            not kwargs
+            and module.padding_mode == "zeros"
+            and not isinstance(module.padding, str)
+            and "_conv_forward" not in vars(module)
+            and type(module)._conv_forward.__module__.startswith(("torch.", "comfy.ops"))
+        )
+        changed = None if plain else partial(copy(module)._conv_forward, **kwargs)
+        return cls((module.stride, module.padding, module.dilation, module.groups), changed)
+
+    def input_gradient(self, weight: Tensor, gradient: Tensor, shape: torch.Size) -> Tensor:
+        """[*shape]. On a processor oneDNN orders the whole weight anew for each call, which at few pixels takes longer
+        than a product with it as it lies; at many it is faster with channels last."""
+        if self.changed is not None:
+            return self._by_autograd(weight, gradient, shape)
+        stride, padding, dilation, groups = self.geometry
+        if gradient.device.type == "cpu" and gradient.dtype == torch.float32 and weight.dim() == 4:
+            if groups == 1 and gradient[0, 0].numel() < weight.shape[0]:
+                columns = weight.flatten(1).t() @ gradient.flatten(2)
+                return nn.functional.fold(columns, shape[2:], weight.shape[2:], dilation, padding, stride)
+            weight, gradient = (one.contiguous(memory_format=torch.channels_last) for one in (weight, gradient))
+        return _CONV_INPUT_GRADIENT[weight.dim() - 2](shape, weight, gradient, *self.geometry)
+
+    def _by_autograd(self, weight: Tensor, gradient: Tensor, shape: torch.Size) -> Tensor:
+        """Whatever was computed is linear in the input, so its gradient is the same at zero."""
+        with torch.inference_mode(False), torch.enable_grad():
+            x = torch.zeros(shape, dtype=weight.dtype, device=weight.device, requires_grad=True)
+            return torch.autograd.grad(self.changed(x, alias(weight), None), x, alias(gradient))[0]
 
 
 def _norm(module: Any, x: Tensor) -> Tensor:

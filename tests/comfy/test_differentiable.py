@@ -105,6 +105,67 @@ def test_offloaded_weights_in_reused_buffers_give_the_exact_gradient(comfy, monk
     assert float((got - wanted).norm() / wanted.norm()) <= 1e-5
 
 
+def _everywhere(model, change):
+    """`change` for each convolution of the model."""
+    convolutions = [m for m in model.model.diffusion_model.modules() if isinstance(m, torch.nn.Conv2d)]
+    assert len(convolutions) > 10
+    for module in convolutions:
+        change(module)
+
+
+def _circular(module):
+    module.padding_mode = "circular"
+
+
+def _own_conv_forward(module):
+    """Sides that meet and a floor that does not."""
+
+    def conv_forward(self, x, weight, bias):
+        across, down = self.padding[1], self.padding[0]
+        x = torch.nn.functional.pad(x, (across, across, 0, 0), mode="circular")
+        x = torch.nn.functional.pad(x, (0, 0, down, down))
+        return torch.nn.functional.conv2d(x, weight, bias, self.stride, 0, self.dilation, self.groups)
+
+    module._conv_forward = conv_forward.__get__(module)
+
+
+def _own_forward(module):
+    plain = module.forward
+
+    def forward(x):
+        keep = module.padding
+        x = torch.nn.functional.pad(x, (keep[1], keep[1], keep[0], keep[0]), mode="circular")
+        module.padding = (0, 0)
+        try:
+            return plain(x)
+        finally:
+            module.padding = keep
+
+    module.forward = forward
+
+
+def _circular_while_it_runs(module):
+    module.register_forward_pre_hook(lambda m, _: setattr(m, "padding_mode", "circular"))
+    module.register_forward_hook(lambda m, *_: setattr(m, "padding_mode", "zeros"))
+
+
+@pytest.mark.parametrize("change", [_circular, _own_conv_forward, _own_forward, _circular_while_it_runs])
+def test_convolutions_that_packs_made_tileable(comfy, change):
+    """Packs for seamless textures change how the model's own convolutions pad, in one of four ways."""
+    normal, inference = comfy.model("sd15", normal_weights=True), comfy.model("sd15")
+    x, call = entry_gradient(comfy, normal)
+    as_it_was, _ = gradient(call, x)
+    _everywhere(normal, change)
+    _everywhere(inference, change)
+    maps, wanted = gradient(call, x)
+    assert not torch.allclose(maps, as_it_was, atol=1e-6)
+    x, call = entry_gradient(comfy, inference)
+    with torch.inference_mode(), comfy.pack("gsn.host.differentiable").differentiable(inference.model, "test"):
+        ours, got = gradient(call, x)
+    assert torch.equal(ours, maps)
+    assert float((got - wanted).norm() / wanted.norm()) <= 1e-5
+
+
 def test_weights_that_are_not_numbers_are_refused_by_name(comfy):
     model = comfy.model("sd15")
     model.model.diffusion_model.packed = torch.nn.Module()
