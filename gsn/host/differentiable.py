@@ -44,6 +44,7 @@ _CONV_INPUT_GRADIENT = {
     2: torch.nn.grad.conv2d_input,
     3: torch.nn.grad.conv3d_input,
 }
+_FEW, _LARGE = 256, 2**20  # pixels, numbers in a weight: oneDNN lays the weight out anew for each call, MKL does not
 _NORMS = (nn.GroupNorm, nn.LayerNorm, nn.RMSNorm)
 
 
@@ -308,7 +309,7 @@ def _linear_input_gradient(gradient: Tensor, weight: Tensor) -> Tensor:
     A gradient that comes out of a convolution has its channels first in memory; left so, those of all layers below
     would follow, and elementwise backwards (GELU's) take fifteen times as long on them.
     """
-    if gradient.device.type != "cpu" or gradient.dtype != torch.float32:
+    if gradient.device.type != "cpu" or gradient.dtype != torch.float32 or gradient[..., 0].numel() <= _FEW:
         return gradient @ weight
     pixels = gradient.contiguous().reshape(1, -1, 1, gradient.shape[-1]).permute(0, 3, 1, 2)
     result = nn.functional.conv_transpose2d(pixels, weight[:, :, None, None])
@@ -320,7 +321,7 @@ class _Convolution:
     """How a convolution was computed: packs that tile pictures change it, some only while the model runs."""
 
     geometry: tuple[Any, ...]  # stride, padding, dilation, groups
-    changed: Callable[[Tensor, Tensor, None], Tensor] | None  # (input, weight, no bias), where geometry does not say all
+    changed: Callable[[Tensor, Tensor, None], Tensor] | None  # of (input, weight, bias), where that is not all
 
     @classmethod
     def of(cls, module: Any, kwargs: dict) -> _Convolution:
@@ -335,16 +336,17 @@ class _Convolution:
         return cls((module.stride, module.padding, module.dilation, module.groups), changed)
 
     def input_gradient(self, weight: Tensor, gradient: Tensor, shape: torch.Size) -> Tensor:
-        """[*shape]. On a processor oneDNN orders the whole weight anew for each call, which at few pixels takes longer
-        than a product with it as it lies; at many it is faster with channels last."""
+        """[*shape]. On a processor: a product with a large weight as it lies, at few pixels; at many, channels last."""
         if self.changed is not None:
             return self._by_autograd(weight, gradient, shape)
         stride, padding, dilation, groups = self.geometry
         if gradient.device.type == "cpu" and gradient.dtype == torch.float32 and weight.dim() == 4:
-            if groups == 1 and gradient[0, 0].numel() < weight.shape[0]:
+            pixels = gradient[:, 0].numel()
+            if pixels <= _FEW and weight.numel() >= _LARGE and groups == 1:
                 columns = weight.flatten(1).t() @ gradient.flatten(2)
                 return nn.functional.fold(columns, shape[2:], weight.shape[2:], dilation, padding, stride)
-            weight, gradient = (one.contiguous(memory_format=torch.channels_last) for one in (weight, gradient))
+            if pixels >= 4 * _FEW and weight[0, 0].numel() > 1:
+                weight, gradient = (one.contiguous(memory_format=torch.channels_last) for one in (weight, gradient))
         return _CONV_INPUT_GRADIENT[weight.dim() - 2](shape, weight, gradient, *self.geometry)
 
     def _by_autograd(self, weight: Tensor, gradient: Tensor, shape: torch.Size) -> Tensor:

@@ -174,3 +174,39 @@ def test_weights_that_are_not_numbers_are_refused_by_name(comfy):
     )
     with pytest.raises(ValueError, match="packed"):
         comfy.pack("gsn.host.differentiable").refuse_foreign(model.model, "SingleStepIterRef")
+
+
+CONVOLUTIONS = {
+    "few pixels, a large weight": ((2, 384, 8, 8), {"out_channels": 384, "kernel_size": 3, "padding": 1}),
+    "every other pixel": ((1, 384, 15, 9), {"out_channels": 320, "kernel_size": 3, "padding": 1, "stride": 2}),
+    "spread pixels": ((1, 384, 9, 11), {"out_channels": 384, "kernel_size": (3, 5), "padding": (2, 0), "dilation": 2}),
+    "many pixels": ((2, 8, 40, 24), {"out_channels": 16, "kernel_size": 3, "padding": 1, "stride": 1}),
+    "many pixels, by groups": ((1, 8, 40, 33), {"out_channels": 16, "kernel_size": 3, "groups": 4}),
+    "one pixel each": ((1, 1280, 8, 8), {"out_channels": 1280, "kernel_size": 1}),
+    "the same size": ((1, 8, 12, 12), {"out_channels": 8, "kernel_size": 3, "padding": "same"}),
+}
+
+
+@pytest.mark.parametrize("case", CONVOLUTIONS)
+def test_each_way_to_a_convolutions_gradient(comfy, case):
+    shape, layout = CONVOLUTIONS[case]
+    torch.manual_seed(3)
+    module = torch.nn.Conv2d(shape[1], **layout)
+    x = torch.randn(shape, requires_grad=True)
+    y = module(x)
+    direction = torch.randn_like(y)
+    wanted = torch.autograd.grad(y, x, direction)[0]
+    with torch.inference_mode():
+        way = comfy.pack("gsn.host.differentiable")._Convolution.of(module, {})
+        got = way.input_gradient(module.weight, direction, x.shape)
+    assert got.shape == wanted.shape
+    assert float((got - wanted).norm() / wanted.norm()) <= 1e-6
+
+
+@pytest.mark.parametrize("rows", [7, 400])
+def test_each_way_to_a_linear_layers_gradient(comfy, rows):
+    """The gradient has its channels first in memory, as one that comes out of a convolution."""
+    direction, weight = torch.randn(2, 48, rows).transpose(1, 2), torch.randn(48, 32)
+    got = comfy.pack("gsn.host.differentiable")._linear_input_gradient(direction, weight)
+    assert got.is_contiguous()
+    assert torch.allclose(got, torch.einsum("bno,oi->bni", direction, weight), atol=1e-5)
