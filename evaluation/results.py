@@ -148,7 +148,7 @@ def figure(model: str) -> str:
 
     lines = [Line("refined", [point(str(cell["step"]), cell) for cell in test["curve"]])]
     if guided:
-        lines.append(Line("and guided", [one for _, one in guided.values()]))
+        lines.append(Line("then guided (n: table)", [one for _, one in guided.values()]))
     ticks = [str(cell["step"]) for cell in test["curve"]]
     return _file(
         curve(_title(model, n), ticks, lines, point("plain", test["plain"]), f"refined step ({test['sampler']})")
@@ -164,12 +164,11 @@ def _successes(cell: dict) -> int:
 
 
 def guided_points(model: str) -> dict[str, tuple[str, Point]]:
-    """Ours+ by its step, where a kept study has more than its own."""
+    """The one method with guidance after its refinement, by its step, from a study of its own."""
     found = {}
-    if (KEPT / model / ABOUT).exists():
-        study, rows = study_of(model)
-        for cell in tables.cells(study, rows):
-            if cell.method == "Ours+" and cell.step:
+    if (KEPT / f"{model}_guided" / ABOUT).exists():
+        for cell in tables.cells(*study_of(f"{model}_guided")):
+            if cell.step:
                 text = f"{said(cell.successes, cell.n)}, n = {cell.n}"
                 found[cell.step] = (text, Point(cell.step, cell.rate, cell.low, cell.high))
     return found
