@@ -23,8 +23,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from copy import copy
-from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -35,16 +33,11 @@ import comfy.quant_ops
 import torch
 from comfy.weight_adapter.bypass import BypassForwardHook
 from torch import Tensor, nn
-from torch.overrides import TorchFunctionMode
 
 from ..plan import GsnError
+from .frozen import Frozen, norm
+from .ordinary import OutOfPlace, alias
 
-_CONV_INPUT_GRADIENT = {
-    1: torch.nn.grad.conv1d_input,
-    2: torch.nn.grad.conv2d_input,
-    3: torch.nn.grad.conv3d_input,
-}
-_FEW, _LARGE = 256, 2**20  # pixels, numbers in a weight: oneDNN lays the weight out anew for each call, MKL does not
 _NORMS = (nn.GroupNorm, nn.LayerNorm, nn.RMSNorm)
 
 
@@ -100,36 +93,6 @@ def _refuse_foreign(module: nn.Module, where: str) -> None:
             f"{where} keeps its weights in a format ({kind.__module__}.{kind.__qualname__}) that has no known"
             " derivative; load the model in fp16, bf16, fp8 or one of ComfyUI's own quantised formats"
         )
-
-
-class OutOfPlace(TorchFunctionMode):
-    """`a += b` and its kin rebind `a` to a new tensor of the same values; inference tensors come in as ordinary ones.
-
-    Python calls `add_` for it, so a model that writes `a.add_(b)` for its effect on `a` would be misled: such
-    lines of ComfyUI's models work on parts (`a[:n].mul_(b)`), which are left in place.
-    """
-
-    _INSTEAD = {"add_": torch.add, "sub_": torch.sub, "mul_": torch.mul, "div_": torch.div}
-
-    def __torch_function__(self, function: Any, types: Any, args: tuple = (), kwargs: dict | None = None) -> Any:
-        name, kwargs = getattr(function, "__name__", ""), kwargs or {}
-        if not torch.is_grad_enabled() or name in ("__get__", "__set__"):
-            return function(*args, **kwargs)
-        args = tuple(_ordinary(one) for one in args)
-        kwargs = {key: _ordinary(one) for key, one in kwargs.items()}
-        instead = self._INSTEAD.get(name)
-        if instead is not None and not _is_part(args[0]):
-            return instead(*args, **kwargs).to(args[0].dtype)
-        return function(*args, **kwargs)
-
-
-def _ordinary(value: Any) -> Any:
-    is_plain = type(value) in (Tensor, nn.Parameter)
-    return alias(value) if is_plain and value.is_inference() else value
-
-
-def _is_part(tensor: Tensor) -> bool:
-    return tensor._is_view() and tensor._base is not None and tensor.numel() < tensor._base.numel()
 
 
 class _Changes:
@@ -200,7 +163,7 @@ def _prepare(module: nn.Module, changes: _Changes) -> None:
     elif isinstance(module, _NORMS) and _casts(module):
         own = module.__dict__
         changes.set(own, "comfy_cast_weights", True)
-        return changes.set(own, "forward_comfy_cast_weights", lambda x, m=module: _norm(m, x))
+        return changes.set(own, "forward_comfy_cast_weights", lambda x, m=module: norm(m, x))
     for table in (module._parameters, module._buffers):
         for key, tensor in list(table.items()):
             if tensor is not None and (tensor.is_inference() or tensor.requires_grad):
@@ -232,32 +195,20 @@ def _casts(module: Any) -> bool:
     return bool(getattr(module, "comfy_cast_weights", False) or has_function)
 
 
-def alias(tensor: Tensor) -> Tensor:
-    """An ordinary tensor over the same storage; a copy where the device cannot share storage."""
-    with torch.inference_mode(False), torch.no_grad():
-        if type(tensor) not in (Tensor, nn.Parameter):
-            return tensor.detach().clone()
-        try:
-            shared = torch.empty(0, dtype=tensor.dtype, device=tensor.device)
-            return shared.set_(tensor.untyped_storage(), tensor.storage_offset(), tensor.size(), tensor.stride())
-        except (RuntimeError, NotImplementedError):
-            return tensor.detach().clone()
-
-
 def _freeze(module: Any, changes: _Changes) -> None:
     """Make the module a linear function that remembers only itself."""
     own = module.__dict__
     if _is_quantised(module):
         place, key = _forward_place(module)
         inner = place.get(key, module.forward)
-        return changes.set(place, key, lambda x, *args, **kw: _Frozen.apply(x, module, inner, args, kw))
+        return changes.set(place, key, lambda x, *args, **kw: Frozen.apply(x, module, inner, args, kw))
     if _casts(module):
         inner = module.forward_comfy_cast_weights
     else:
         plain = _plain_linear if isinstance(module, nn.Linear) else _plain_conv
         inner = partial(plain, module)
     changes.set(own, "comfy_cast_weights", True)
-    changes.set(own, "forward_comfy_cast_weights", lambda x, *args, **kw: _Frozen.apply(x, module, inner, args, kw))
+    changes.set(own, "forward_comfy_cast_weights", lambda x, *args, **kw: Frozen.apply(x, module, inner, args, kw))
 
 
 def _plain_linear(module: Any, x: Tensor) -> Tensor:
@@ -266,107 +217,3 @@ def _plain_linear(module: Any, x: Tensor) -> Tensor:
 
 def _plain_conv(module: Any, x: Tensor) -> Tensor:
     return module._conv_forward(x, module.weight, module.bias)
-
-
-class _Frozen(torch.autograd.Function):
-    """y = W x + b with a weight that is fetched again for the backward."""
-
-    @staticmethod
-    def forward(ctx: Any, x: Tensor, module: Any, inner: Callable, args: tuple, kwargs: dict) -> Tensor:
-        ctx.module, ctx.shape, ctx.dtype = module, x.shape, x.dtype
-        ctx.convolution = _Convolution.of(module, kwargs) if hasattr(module, "kernel_size") else None
-        with torch.inference_mode():
-            y = inner(x.detach(), *args, **kwargs)
-        return alias(y)
-
-    @staticmethod
-    @torch.autograd.function.once_differentiable
-    def backward(ctx: Any, gradient: Tensor):
-        module = ctx.module
-        with torch.inference_mode():
-            if gradient.device.type == "cpu" and gradient.dtype == torch.float16:
-                gradient = gradient.float()  # a processor multiplies halves sixty times as slowly
-            weight, bias, stream = comfy.ops.cast_bias_weight(
-                module, dtype=gradient.dtype, device=gradient.device, bias_dtype=gradient.dtype, offloadable=True
-            )
-            if hasattr(weight, "dequantize") and type(weight) not in (Tensor, nn.Parameter):
-                weight = weight.dequantize()
-            weight = weight.to(gradient.dtype)
-            if ctx.convolution is None:
-                result = _linear_input_gradient(gradient, weight)
-                scale = getattr(module, "pre_quant_scale", None)
-                result = result if scale is None else result * scale.to(result)
-            else:
-                result = ctx.convolution.input_gradient(weight, gradient, ctx.shape)
-            comfy.ops.uncast_bias_weight(module, weight, bias, stream)
-        return alias(result.to(ctx.dtype)), None, None, None, None
-
-
-def _linear_input_gradient(gradient: Tensor, weight: Tensor) -> Tensor:
-    """gradient @ weight. On a processor as a transposed 1 x 1 convolution: PyTorch computes those by oneDNN, and
-    float32 products by MKL, which leaves half of an AMD processor idle.
-
-    A gradient that comes out of a convolution has its channels first in memory; left so, those of all layers below
-    would follow, and elementwise backwards (GELU's) take fifteen times as long on them.
-    """
-    if gradient.device.type != "cpu" or gradient.dtype != torch.float32 or gradient[..., 0].numel() <= _FEW:
-        return gradient @ weight
-    pixels = gradient.contiguous().reshape(1, -1, 1, gradient.shape[-1]).permute(0, 3, 1, 2)
-    result = nn.functional.conv_transpose2d(pixels, weight[:, :, None, None])
-    return result.permute(0, 2, 3, 1).reshape(*gradient.shape[:-1], weight.shape[1])
-
-
-@dataclass(frozen=True)
-class _Convolution:
-    """How a convolution was computed: packs that tile pictures change it, some only while the model runs."""
-
-    geometry: tuple[Any, ...]  # stride, padding, dilation, groups
-    changed: Callable[[Tensor, Tensor, None], Tensor] | None  # of (input, weight, bias), where that is not all
-
-    @classmethod
-    def of(cls, module: Any, kwargs: dict) -> _Convolution:
-        plain = (
-            not kwargs
-            and module.padding_mode == "zeros"
-            and not isinstance(module.padding, str)
-            and "_conv_forward" not in vars(module)
-            and type(module)._conv_forward.__module__.startswith(("torch.", "comfy.ops"))
-        )
-        changed = None if plain else partial(copy(module)._conv_forward, **kwargs)
-        return cls((module.stride, module.padding, module.dilation, module.groups), changed)
-
-    def input_gradient(self, weight: Tensor, gradient: Tensor, shape: torch.Size) -> Tensor:
-        """[*shape]. On a processor: a product with a large weight as it lies, at few pixels; at many, channels last."""
-        if self.changed is not None:
-            return self._by_autograd(weight, gradient, shape)
-        stride, padding, dilation, groups = self.geometry
-        if gradient.device.type == "cpu" and gradient.dtype == torch.float32 and weight.dim() == 4:
-            pixels = gradient[:, 0].numel()
-            if pixels <= _FEW and weight.numel() >= _LARGE and groups == 1:
-                columns = weight.flatten(1).t() @ gradient.flatten(2)
-                return nn.functional.fold(columns, shape[2:], weight.shape[2:], dilation, padding, stride)
-            if pixels >= 4 * _FEW and weight[0, 0].numel() > 1:
-                weight, gradient = (one.contiguous(memory_format=torch.channels_last) for one in (weight, gradient))
-        return _CONV_INPUT_GRADIENT[weight.dim() - 2](shape, weight, gradient, *self.geometry)
-
-    def _by_autograd(self, weight: Tensor, gradient: Tensor, shape: torch.Size) -> Tensor:
-        """Whatever was computed is linear in the input, so its gradient is the same at zero."""
-        with torch.inference_mode(False), torch.enable_grad():
-            x = torch.zeros(shape, dtype=weight.dtype, device=weight.device, requires_grad=True)
-            return torch.autograd.grad(self.changed(x, alias(weight), None), x, alias(gradient))[0]
-
-
-def _norm(module: Any, x: Tensor) -> Tensor:
-    """A norm whose weight ComfyUI fetches: copied, since it is tiny and autograd keeps it."""
-    weight = bias = None
-    if module.weight is not None:
-        with torch.inference_mode():
-            weight, bias, stream = comfy.ops.cast_bias_weight(module, x, offloadable=True)
-            weight, bias = weight.clone(), None if bias is None else bias.clone()
-            comfy.ops.uncast_bias_weight(module, weight, bias, stream)
-        weight, bias = alias(weight), None if bias is None else alias(bias)
-    if isinstance(module, nn.GroupNorm):
-        return nn.functional.group_norm(x, module.num_groups, weight, bias, module.eps)
-    if isinstance(module, nn.LayerNorm):
-        return nn.functional.layer_norm(x, module.normalized_shape, weight, bias, module.eps)
-    return nn.functional.rms_norm(x, module.normalized_shape, weight, module.eps)

@@ -21,9 +21,9 @@ from ..maps import AttentionMaps, MapProcessing
 from ..plan import GsnError
 from ..subjects import Subjects
 from .capture import CaptureDone, Collector, last_layer
-from .differentiable import alias
 from .families import Family, ImageAttention, Layer, Position, TextAttention
 from .families.family import Sink
+from .ordinary import alias
 
 # Wrappers that keep state from step to step, or a compiled model: an extra call would disturb them.
 _STATEFUL = ("easycache", "lazycache", "torch.compile")

@@ -11,8 +11,8 @@ from typing import Any
 import torch
 from torch.utils.checkpoint import checkpoint, create_selective_checkpoint_contexts
 
-from .differentiable import OutOfPlace
 from .families import Block, Position
+from .ordinary import OutOfPlace
 
 _ATTENTION = "optimized_attention"  # the name by which ComfyUI's models import it
 

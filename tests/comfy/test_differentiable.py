@@ -197,7 +197,7 @@ def test_each_way_to_a_convolutions_gradient(comfy, case):
     direction = torch.randn_like(y)
     wanted = torch.autograd.grad(y, x, direction)[0]
     with torch.inference_mode():
-        way = comfy.pack("gsn.host.differentiable")._Convolution.of(module, {})
+        way = comfy.pack("gsn.host.frozen").Convolution.of(module, {})
         got = way.input_gradient(module.weight, direction, x.shape)
     assert got.shape == wanted.shape
     assert float((got - wanted).norm() / wanted.norm()) <= 1e-6
@@ -207,6 +207,6 @@ def test_each_way_to_a_convolutions_gradient(comfy, case):
 def test_each_way_to_a_linear_layers_gradient(comfy, rows):
     """The gradient has its channels first in memory, as one that comes out of a convolution."""
     direction, weight = torch.randn(2, 48, rows).transpose(1, 2), torch.randn(48, 32)
-    got = comfy.pack("gsn.host.differentiable")._linear_input_gradient(direction, weight)
+    got = comfy.pack("gsn.host.frozen")._linear_input_gradient(direction, weight)
     assert got.is_contiguous()
     assert torch.allclose(got, torch.einsum("bno,oi->bni", direction, weight), atol=1e-5)
