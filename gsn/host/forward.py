@@ -28,6 +28,11 @@ from .ordinary import alias
 # Wrappers that keep state from step to step, or a compiled model: an extra call would disturb them.
 _STATEFUL = ("easycache", "lazycache", "torch.compile")
 EDIT_KEY = "gsn_edit"  # our own edits of ordinary calls; maps are read of the model as it is
+_CALLED_INSTEAD = "model_function_wrapper"
+_ANSWERED = (
+    "AttentionCapture: another node on this model left out layers that are read, as caches do (TeaCache and its kin);"
+    " maps and gradients are those of the model without that node, which goes on working in the ordinary steps"
+)
 
 
 @dataclass(frozen=True)
@@ -44,6 +49,7 @@ class OpenedStep:
     model_k: Any  # KSamplerX0Inpaint, which holds latent_image and noise
     extra_args: dict
     rewind: Callable[[], None] = lambda: None  # see `unnoticed`
+    tell: Callable[[str], None] = lambda text: None  # the user, once
 
     def blended(self, x: Tensor, rows: slice) -> Tensor:
         """What the network sees of x under an inpaint mask; its gradient is thereby masked as well."""
@@ -118,6 +124,7 @@ class EntryForward:
         self._position = position
         self._step = step
         self._z0 = step.x * step.scale
+        self._without: tuple[str, ...] = ()  # what has answered in the model's place
 
     def __call__(self, latent: Tensor, rows: slice) -> AttentionMaps:
         step = self._step
@@ -125,16 +132,26 @@ class EntryForward:
         x = step.x[rows] + (latent - self._z0[rows]) / step.scale  # equals the sampler's x bit for bit at z0
         x = step.blended(x, rows)
         entry = _rows_of_entry(self.entry, rows, step.x.shape[0])
-        options = plain_options(step.extra_args["model_options"])
+        collector = self._called(entry, x)
+        if not collector.closed and not self._without and _CALLED_INSTEAD in step.extra_args["model_options"]:
+            self._without = (_CALLED_INSTEAD,)
+            step.tell(_ANSWERED)
+            collector = self._called(entry, x)
+        return collector.maps()
+
+    def _called(self, entry: dict, x: Tensor) -> Collector:
+        """What one call of the model reported."""
+        step = self._step
+        options = plain_options(step.extra_args["model_options"], self._without)
         collector = self._reading.collector(self.subjects, self._needs)
         text = self.subjects.text_length
         sink = partial(_of_these_images, collector.sink, x.shape[0])
         self._reading.family.attach(options, sink, self._position, text, collector.images)
         sigma = step.sigma.detach().clone().expand(x.shape[0])
         self._apply_hooks(entry, sigma, options)
-        with unnoticed(step.extra_args["model_options"], x.device), suppress(CaptureDone):
+        with unnoticed(step.extra_args["model_options"], step.model, x.device), suppress(CaptureDone):
             comfy.samplers.calc_cond_batch(step.model, [[entry]], x, sigma, options)
-        return collector.maps()
+        return collector
 
     def _apply_hooks(self, entry: dict, sigma: Tensor, options: dict) -> None:
         """LoRA hooks write weights in place, which inference tensors allow in inference mode only."""
@@ -156,11 +173,12 @@ def _of_these_images(sink: Sink, images: int, key: tuple, call: TextAttention | 
     sink(key, call)
 
 
-def plain_options(model_options: dict) -> dict:
-    """A clone of the run's model options without what must not see extra calls."""
+def plain_options(model_options: dict, without: tuple[str, ...] = ()) -> dict:
+    """A clone of the run's model options without what must not see extra calls, and without these keys."""
     options = comfy.model_patcher.create_model_options_clone(model_options)
-    options.pop("multigpu_clones", None)  # that path runs without gradients
-    options.pop("context_handler", None)  # context windows: it would be several calls, each of a part
+    # the second path runs without gradients; context windows would be several calls, each of a part
+    for key in ("multigpu_clones", "context_handler", *without):
+        options.pop(key, None)
     transformer = options.setdefault("transformer_options", {})
     transformer.pop("optimized_attention_override", None)  # `differentiable` chooses the attention
     wrappers = {kind: {key: value for key, value in table.items() if key not in (*_STATEFUL, EDIT_KEY)}
@@ -170,15 +188,17 @@ def plain_options(model_options: dict) -> dict:
 
 
 @contextmanager
-def unnoticed(model_options: dict, device: torch.device) -> Iterator[Callable[[], None]]:
+def unnoticed(model_options: dict, model: Any, device: torch.device) -> Iterator[Callable[[], None]]:
     """Inside, a call begins as the sampler's next call will, and the patches on the model do not remember it.
 
     Patches draw random numbers (token merging, tiling), and keep things from one part of a call to another in
-    their own attributes or closures; a call that is cut off, or a backward that recomputes, would leave them in the
-    middle. Yields what takes their memory back to the beginning.
+    their own attributes or closures, or on the network (a BaseModel's); a call that is cut off, or a backward that
+    recomputes, would leave them in the middle. Yields what takes their memory back to the beginning.
     """
     undo: list[Callable[[], None]] = []
-    _remember(model_options, undo, 2, set())
+    seen: set[int] = set()
+    _remember(model_options, undo, 2, seen)
+    _remember_added(model.diffusion_model, undo, seen)
 
     def rewind() -> None:
         for one in undo:
@@ -220,6 +240,21 @@ def _remember(value: Any, undo: list[Callable[[], None]], depth: int, seen: set[
         held = [vars(value)]
     for one in held:
         _remember(one, undo, depth, seen)
+
+
+def _remember_added(network: nn.Module, undo: list[Callable[[], None]], seen: set[int]) -> None:
+    """Note down the network's attributes but for PyTorch's own tables, which others here exchange meanwhile."""
+    own, tables = vars(network), vars(nn.Module()).keys()
+    before = {name: value for name, value in own.items() if name not in tables}
+
+    def back() -> None:
+        for name in own.keys() - tables - before.keys():
+            del own[name]
+        own.update(before)
+
+    undo.append(back)
+    for value in before.values():
+        _remember(value, undo, 1, seen)
 
 
 def _refill(container: Any, before: Any) -> None:

@@ -235,8 +235,9 @@ class _Run:
     claims: list[tuple[Any, Tensor]] = field(default_factory=list)  # an entry's forward, its subjects' cells
 
     def note(self, text: str) -> None:
-        self.trace.notes.append(text)
-        log.warning(text)
+        if text not in self.trace.notes:
+            self.trace.notes.append(text)
+            log.warning(text)
 
     @contextmanager
     def in_place(self, sampler: Any) -> Iterator[None]:
@@ -309,7 +310,7 @@ class _Run:
             way = memory.way_to_fit(self.spec.memory, kept, step.model, step.x.shape, step.x.device)
         with ExitStack() as stack:
             stack.enter_context(memory.pages(step.x.device, keep=not way.recompute))
-            rewind = stack.enter_context(unnoticed(step.extra_args["model_options"], step.x.device))
+            rewind = stack.enter_context(unnoticed(step.extra_args["model_options"], step.model, step.x.device))
             stack.enter_context(differentiable(step.model, action.origin) if gradients else torch.inference_mode())
             if gradients and step.extra_args["model_options"].get("transformer_options", {}).get("patches"):
                 # other packs' patches may write into what autograd has kept; it then copies it, at some cost
@@ -322,7 +323,9 @@ class _Run:
                 position.recompute = True
                 memory.release()
 
-            ordinary = replace(step, x=step.x.detach().clone().float(), sigma=step.sigma.clone(), rewind=rewind)
+            ordinary = replace(
+                step, x=step.x.detach().clone().float(), sigma=step.sigma.clone(), rewind=rewind, tell=self.note
+            )
             z0 = ordinary.x * step.scale
             context = Context(
                 step=info,

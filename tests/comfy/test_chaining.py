@@ -140,6 +140,9 @@ PATCHES = [
     toy("override", "sd3", inside=False),
     toy("compiled", inside=False),
     toy("compiled", "sd3", inside=False),
+    toy("answer_cache", inside=False, sampler=WITHOUT_CFG),
+    toy("answer_cache", "flux_dev", inside=False, sampler=WITHOUT_CFG),
+    toy("block_cache", "flux_dev", inside=False, sampler=WITHOUT_CFG),
     Patch("LoraLoaderBypassModelOnly", {"lora_name": LORA, "strength_model": 1.0}, inside=True),
     Patch("HypernetworkLoader", {"hypernetwork_name": HYPERNETWORK, "strength": 1.0}, inside=True),
     Patch("PatchModelAddDownscale", SHRINK, inside=True),
@@ -224,6 +227,20 @@ def test_a_patch_before_and_after_ours(comfy, patch):
         for nodes in (chained(patch, [refine(step=0, iterations=1)]), bare(patch, [refine(step=0, iterations=1)])):
             losses.append(session.run(nodes, ["out", ("p0", 1)]).check()["p0", 1].trace.records[0].loss)
         assert all(abs(a - b) > 1e-6 for a, b in zip(*losses, strict=True)), "the loss is that of the bare model"
+
+
+CACHES = [("answer_cache", "sd15"), ("answer_cache", "flux_dev"), ("block_cache", "flux_dev")]
+
+
+@pytest.mark.parametrize("kind, family", CACHES)
+def test_maps_are_read_without_a_cache_and_the_user_is_told(comfy, kind, family):
+    """At step 1, where the latent is that of the plain run still, the cache would answer in the model's place."""
+    patch, seen = toy(kind, family, sampler=WITHOUT_CFG), []
+    for nodes in (bare(patch, [REFINE]), chained(patch, [REFINE])):
+        trace = comfy.run(nodes, ["out", ("p0", 1)]).check()["p0", 1].trace
+        seen.append([record.loss for record in trace.records])
+        assert sum("as caches do" in note for note in trace.notes) == (len(seen) == 2)
+    assert seen[0] == seen[1]
 
 
 # --- what is added to the prompt or to the latent

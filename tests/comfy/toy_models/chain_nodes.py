@@ -1,6 +1,7 @@
 """Test nodes that do to a MODEL or a CONDITIONING what other packs do, in the ways they do it."""
 
 from functools import partial
+from unittest.mock import patch
 
 import comfy.clip_vision
 import comfy.gligen
@@ -169,11 +170,50 @@ def compiled(model):
     model.add_wrapper_with_key("apply_model", COMPILE_KEY, wrapper)
 
 
+class _Cache:
+    """Says yes to every second call of a run: what caches do whose threshold is high. Called with the call's time."""
+
+    def __init__(self):
+        self.time, self.skipped = 0.0, True
+
+    def answers(self, time):
+        again = time <= self.time
+        self.time, self.skipped = time, again and not self.skipped
+        return self.skipped
+
+
+def answer_cache(model):
+    """As TeaCache: instead of the network its last answer, kept on the network itself."""
+    network = model.model.diffusion_model
+
+    def wrapper(function, args):
+        if not hasattr(network, "toy_cache"):
+            network.toy_cache, network.toy_answer = _Cache(), None
+        if not network.toy_cache.answers(float(args["timestep"].max())):
+            network.toy_answer = function(args["input"], args["timestep"], **args["c"])
+        return network.toy_answer
+
+    model.set_model_unet_function_wrapper(wrapper)
+
+
+def block_cache(model):
+    """As first-block caches: the network without the blocks behind its first, while it runs."""
+    network, cache = model.model.diffusion_model, _Cache()
+
+    def wrapper(function, args):
+        blocks = list(network.double_blocks)
+        kept = blocks[:1] if cache.answers(float(args["timestep"].max())) else blocks
+        with patch.object(network, "double_blocks", torch.nn.ModuleList(kept)):
+            return function(args["input"], args["timestep"], **args["c"])
+
+    model.set_model_unet_function_wrapper(wrapper)
+
+
 PATCHES = {
     f.__name__: f
     for f in (
         ip_adapter, extra_tokens, shorter_text, negative_within, twice_the_rows, style_tokens, attention_patches,
-        momentum, override, compiled,
+        momentum, override, compiled, answer_cache, block_cache,
     )
 }  # fmt: skip
 
