@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from functools import partial
+from inspect import signature
 from types import ModuleType
 from typing import Any
 
@@ -15,6 +16,7 @@ from .families import Block, Position
 from .ordinary import OutOfPlace
 
 _ATTENTION = "optimized_attention"  # the name by which ComfyUI's models import it
+_OPTIONS, _SEEN = "transformer_options", "optimized_attention_override"  # attention is seen through the second
 
 # What PyTorch's attention comes down to: half of a large picture's arithmetic, and a small result. Backward finds
 # that result and computes only the rest of a block again.
@@ -49,9 +51,13 @@ def walking(blocks: Sequence[Block], last: tuple, recompute: bool = False) -> It
 
 def _placed(block: Block, position: Position, is_last: bool) -> Any:
     inner = block.module.forward
+    place = _place_of_options(inner)
 
     def run(options: dict, *args: Any, **kwargs: Any) -> Any:
         position.enter(block.key)
+        if len(args) <= place and _OPTIONS not in kwargs and _SEEN in options:
+            # a pack's own forward of the model: patches that it leaves out stay out
+            kwargs[_OPTIONS] = {_SEEN: options[_SEEN]}
         with _passed_on(block.silent, options):
             return inner(*args, **kwargs)
 
@@ -70,6 +76,14 @@ def _placed(block: Block, position: Position, is_last: bool) -> Any:
         return checkpoint(rerun, options, *args, use_reentrant=False, context_fn=keep, **kwargs)
 
     return forward
+
+
+def _place_of_options(forward: Callable) -> int:
+    """Where among a block's arguments the options of the model call are; -1 where it takes none."""
+    with suppress(TypeError, ValueError):  # a callable that does not say what it takes
+        names = list(signature(forward).parameters)
+        return names.index(_OPTIONS) if _OPTIONS in names else -1
+    return -1
 
 
 @contextmanager

@@ -140,6 +140,7 @@ PATCHES = [
     toy("override", "sd3", inside=False),
     toy("compiled", inside=False),
     toy("compiled", "sd3", inside=False),
+    toy("own_forward", "flux_dev"),
     toy("answer_cache", inside=False, sampler=WITHOUT_CFG),
     toy("answer_cache", "flux_dev", inside=False, sampler=WITHOUT_CFG),
     toy("block_cache", "flux_dev", inside=False, sampler=WITHOUT_CFG),
