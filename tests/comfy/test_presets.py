@@ -112,7 +112,7 @@ def shortened(comfy, name):
     content = json.loads(whole)
     for move in content["moves"]:
         if "iterations" in move:
-            move["iterations"] = min(move["iterations"], 10)
+            move["iterations"] = min(move["iterations"], 5 if move["do"] == "distribution" else 10)
         if "rounds" in move:
             move |= {"rounds": 2, "last_iterations": 20}
     return "" if content == json.loads(whole) else written(comfy, name, content)
