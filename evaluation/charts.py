@@ -35,7 +35,7 @@ def curve(title: str, ticks: Sequence[str], lines: Sequence[Line], level: Point 
     place = {tick: LEFT + (WIDTH - LEFT - RIGHT) * (i + 0.5) / len(ticks) for i, tick in enumerate(ticks)}
 
     def y(value: float) -> float:
-        return HEIGHT - BOTTOM - (HEIGHT - TOP - BOTTOM) * value / top
+        return HEIGHT - BOTTOM - (HEIGHT - TOP - 16 - BOTTOM) * value / top
 
     parts = _begun(title, HEIGHT)
     apart = 0.2 if top > 0.4 else 0.1 if top > 0.2 else 0.05

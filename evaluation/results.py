@@ -148,7 +148,7 @@ def figure(model: str) -> str:
 
     lines = [Line("refined", [point(str(cell["step"]), cell) for cell in test["curve"]])]
     if guided:
-        lines.append(Line("then guided (n: table)", [one for _, one in guided.values()]))
+        lines.append(Line("then guided, fewer pictures so far", [one for _, one in guided.values()]))
     ticks = [str(cell["step"]) for cell in test["curve"]]
     return _file(
         curve(_title(model, n), ticks, lines, point("plain", test["plain"]), f"refined step ({test['sampler']})")
