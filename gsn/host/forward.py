@@ -124,7 +124,7 @@ class EntryForward:
         self._position = position
         self._step = step
         self._z0 = step.x * step.scale
-        self._without: tuple[str, ...] = ()  # what has answered in the model's place
+        self._itself = False  # ask the model itself, as another node has answered in its place
 
     def __call__(self, latent: Tensor, rows: slice) -> AttentionMaps:
         step = self._step
@@ -133,8 +133,8 @@ class EntryForward:
         x = step.blended(x, rows)
         entry = _rows_of_entry(self.entry, rows, step.x.shape[0])
         collector = self._called(entry, x)
-        if not collector.closed and not self._without and _CALLED_INSTEAD in step.extra_args["model_options"]:
-            self._without = (_CALLED_INSTEAD,)
+        if not collector.closed and not self._itself and _CALLED_INSTEAD in step.extra_args["model_options"]:
+            self._itself = True
             step.tell(_ANSWERED)
             collector = self._called(entry, x)
         return collector.maps()
@@ -142,7 +142,9 @@ class EntryForward:
     def _called(self, entry: dict, x: Tensor) -> Collector:
         """What one call of the model reported."""
         step = self._step
-        options = plain_options(step.extra_args["model_options"], self._without)
+        options = plain_options(step.extra_args["model_options"])
+        if self._itself:
+            del options[_CALLED_INSTEAD]
         collector = self._reading.collector(self.subjects, self._needs)
         text = self.subjects.text_length
         sink = partial(_of_these_images, collector.sink, x.shape[0])
@@ -173,12 +175,11 @@ def _of_these_images(sink: Sink, images: int, key: tuple, call: TextAttention | 
     sink(key, call)
 
 
-def plain_options(model_options: dict, without: tuple[str, ...] = ()) -> dict:
-    """A clone of the run's model options without what must not see extra calls, and without these keys."""
+def plain_options(model_options: dict) -> dict:
+    """A clone of the run's model options without what must not see extra calls."""
     options = comfy.model_patcher.create_model_options_clone(model_options)
-    # the second path runs without gradients; context windows would be several calls, each of a part
-    for key in ("multigpu_clones", "context_handler", *without):
-        options.pop(key, None)
+    options.pop("multigpu_clones", None)  # that path runs without gradients
+    options.pop("context_handler", None)  # context windows: it would be several calls, each of a part
     transformer = options.setdefault("transformer_options", {})
     transformer.pop("optimized_attention_override", None)  # `differentiable` chooses the attention
     wrappers = {kind: {key: value for key, value in table.items() if key not in (*_STATEFUL, EDIT_KEY)}
