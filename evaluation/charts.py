@@ -8,6 +8,7 @@ from html import escape
 
 WIDTH, HEIGHT = 640, 300
 LEFT, RIGHT, TOP, BOTTOM = 52, 16, 30, 44
+KEY = 16  # height of the row that names the lines
 NAMES, ROW = 150, 20  # of a ranking: the width of its names, the height of a row
 COLOURS = ("#1668b8", "#c2410c", "#15803d", "#7e22ce", "#a16207", "#0e7490", "#be123c", "#475569")
 
@@ -35,7 +36,7 @@ def curve(title: str, ticks: Sequence[str], lines: Sequence[Line], level: Point 
     place = {tick: LEFT + (WIDTH - LEFT - RIGHT) * (i + 0.5) / len(ticks) for i, tick in enumerate(ticks)}
 
     def y(value: float) -> float:
-        return HEIGHT - BOTTOM - (HEIGHT - TOP - 16 - BOTTOM) * value / top
+        return HEIGHT - BOTTOM - (HEIGHT - TOP - KEY - BOTTOM) * value / top
 
     parts = _begun(title, HEIGHT)
     apart = 0.2 if top > 0.4 else 0.1 if top > 0.2 else 0.05
@@ -64,8 +65,8 @@ def curve(title: str, ticks: Sequence[str], lines: Sequence[Line], level: Point 
 def ranking(title: str, lines: Sequence[Line], axis: str) -> str:
     """A row for each `x` of the first line, and on it the value of every line, over one scale of 0 to 1."""
     rows = [point.x for point in lines[0].points]
-    bottom = TOP + 16 + ROW * len(rows)
-    place = {name: TOP + 16 + ROW * (i + 0.5) for i, name in enumerate(rows)}
+    bottom = TOP + KEY + ROW * len(rows)
+    place = {name: TOP + KEY + ROW * (i + 0.5) for i, name in enumerate(rows)}
 
     def x(value: float) -> float:
         return NAMES + (WIDTH - NAMES - 2 * RIGHT) * value
@@ -73,7 +74,7 @@ def ranking(title: str, lines: Sequence[Line], axis: str) -> str:
     parts = _begun(title, bottom + BOTTOM)
     for tenths in range(0, 11, 2):
         at = x(tenths / 10)
-        parts.append(f'<line x1="{at:.1f}" x2="{at:.1f}" y1="{TOP + 16}" y2="{bottom}" stroke="#ddd"/>')
+        parts.append(f'<line x1="{at:.1f}" x2="{at:.1f}" y1="{TOP + KEY}" y2="{bottom}" stroke="#ddd"/>')
         parts.append(f'<text x="{at:.1f}" y="{bottom + 16}" text-anchor="middle">{10 * tenths} %</text>')
     for name, y in place.items():
         parts.append(f'<text x="{NAMES - 8}" y="{y + 4:.1f}" text-anchor="end">{escape(name)}</text>')

@@ -117,14 +117,14 @@ def _method(cell: tables.Cell, cost: dict) -> list[str]:
 
 def steps(model: str) -> list[str]:
     """Success against the refined step: by the recipe's own sampler, and guided ones of a kept study."""
-    test, guided = report_of(model)["test"], guided_points(model)
+    test, guided = report_of(model)["test"], guided_cells(model)
     n = test["plain"]["n"]
     paper = papers_curve(model)
     body = [["plain", said(_successes(test["plain"]), n), "", "", ""]]
     for cell in test["curve"]:
         step = str(cell["step"])
         body.append([step, said(_successes(cell), n), f"{cell['won']} / {cell['lost']}",
-                     guided[step][0] if step in guided else "", paper.get(cell["step"], "")])  # fmt: skip
+                     _guided(guided.get(step)), paper.get(cell["step"], "")])  # fmt: skip
     head = ("step", f"success [95 %], n = {n}", "won / lost, to plain", "with guidance after it",
             f"the paper's, {PAPERS[model][1]}, 2 entities")  # fmt: skip
     return [f"![{_title(model, n)}](figures/steps_{model}.svg)", "", *markdown_table(head, body)]
@@ -140,7 +140,7 @@ def papers_curve(model: str) -> dict[int, str]:
 
 def figure(model: str) -> str:
     """`steps` as an SVG file."""
-    test, guided = report_of(model)["test"], guided_points(model)
+    test, guided = report_of(model)["test"], guided_cells(model)
     n = test["plain"]["n"]
 
     def point(name: str, cell: dict) -> Point:
@@ -148,7 +148,8 @@ def figure(model: str) -> str:
 
     lines = [Line("refined", [point(str(cell["step"]), cell) for cell in test["curve"]])]
     if guided:
-        lines.append(Line("then guided, fewer pictures so far", [one for _, one in guided.values()]))
+        points = [Point(step, cell.rate, cell.low, cell.high) for step, cell in guided.items()]
+        lines.append(Line(f"then guided, {min(cell.n for cell in guided.values())} pictures", points))
     ticks = [str(cell["step"]) for cell in test["curve"]]
     return _file(
         curve(_title(model, n), ticks, lines, point("plain", test["plain"]), f"refined step ({test['sampler']})")
@@ -163,15 +164,16 @@ def _successes(cell: dict) -> int:
     return sum(map(all, cell["found"]))
 
 
-def guided_points(model: str) -> dict[str, tuple[str, Point]]:
+def guided_cells(model: str) -> dict[str, tables.Cell]:
     """The one method with guidance after its refinement, by its step, from a study of its own."""
-    found = {}
-    if (KEPT / f"{model}_guided" / ABOUT).exists():
-        for cell in tables.cells(*study_of(f"{model}_guided")):
-            if cell.step:
-                text = f"{said(cell.successes, cell.n)}, n = {cell.n}"
-                found[cell.step] = (text, Point(cell.step, cell.rate, cell.low, cell.high))
-    return found
+    name = f"{model}_guided"
+    if not (KEPT / name / ABOUT).exists():
+        return {}
+    return {cell.step: cell for cell in tables.cells(*study_of(name)) if cell.step}
+
+
+def _guided(cell: tables.Cell | None) -> str:
+    return "" if cell is None else f"{said(cell.successes, cell.n)}, n = {cell.n}"
 
 
 def regret(_: str) -> list[str]:

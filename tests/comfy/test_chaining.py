@@ -131,7 +131,13 @@ def control(name):
     }
 
 
+CACHES = [
+    toy("answer_cache", inside=False, sampler=WITHOUT_CFG),
+    toy("answer_cache", "flux_dev", inside=False, sampler=WITHOUT_CFG),
+    toy("block_cache", "flux_dev", inside=False, sampler=WITHOUT_CFG),
+]
 PATCHES = [
+    *CACHES,
     toy("ip_adapter"),
     toy("extra_tokens"),
     toy("attention_patches"),
@@ -141,9 +147,6 @@ PATCHES = [
     toy("compiled", inside=False),
     toy("compiled", "sd3", inside=False),
     toy("own_forward", "flux_dev"),
-    toy("answer_cache", inside=False, sampler=WITHOUT_CFG),
-    toy("answer_cache", "flux_dev", inside=False, sampler=WITHOUT_CFG),
-    toy("block_cache", "flux_dev", inside=False, sampler=WITHOUT_CFG),
     Patch("LoraLoaderBypassModelOnly", {"lora_name": LORA, "strength_model": 1.0}, inside=True),
     Patch("HypernetworkLoader", {"hypernetwork_name": HYPERNETWORK, "strength": 1.0}, inside=True),
     Patch("PatchModelAddDownscale", SHRINK, inside=True),
@@ -230,13 +233,10 @@ def test_a_patch_before_and_after_ours(comfy, patch):
         assert all(abs(a - b) > 1e-6 for a, b in zip(*losses, strict=True)), "the loss is that of the bare model"
 
 
-CACHES = [("answer_cache", "sd15"), ("answer_cache", "flux_dev"), ("block_cache", "flux_dev")]
-
-
-@pytest.mark.parametrize("kind, family", CACHES)
-def test_maps_are_read_without_a_cache_and_the_user_is_told(comfy, kind, family):
+@pytest.mark.parametrize("patch", CACHES, ids=str)
+def test_maps_are_read_without_a_cache_and_the_user_is_told(comfy, patch):
     """At step 1, where the latent is that of the plain run still, the cache would answer in the model's place."""
-    patch, seen = toy(kind, family, sampler=WITHOUT_CFG), []
+    seen = []
     for nodes in (bare(patch, [REFINE]), chained(patch, [REFINE])):
         trace = comfy.run(nodes, ["out", ("p0", 1)]).check()["p0", 1].trace
         seen.append([record.loss for record in trace.records])

@@ -345,13 +345,13 @@ def test_quantised_weights(comfy, monkeypatch, kind):
 
 
 def test_what_it_needs_no_memory_for_it_does_not_ask_for(comfy, monkeypatch):
-    plan, run = comfy.pack("gsn.plan"), comfy.pack("gsn.host.memory")
+    plan, host = comfy.pack("gsn.plan"), comfy.pack("gsn.host.memory")
     interventions, steps = comfy.pack("gsn.interventions"), comfy.pack("gsn.steps")
     asked = []
     model = comfy.model("sd15")
     monkeypatch.setattr(model, "memory_required", lambda shape: 1000)  # of a toy's gradient it would be enough
     for intervention in (interventions.Reweight(), interventions.Refine()):
         action = plan.Action("test", intervention, steps.Step(), steps.Step())
-        wrapper = run.EstimateWrapper(plan.Plan(actions=(action,)))
+        wrapper = host.EstimateWrapper(plan.Plan(actions=(action,)))
         asked.append(wrapper(lambda model, shape, conds: shape, model, [2, 4, 64, 64], {}))
     assert asked[0] == [2, 4, 64, 64] and asked[1][0] > 2
