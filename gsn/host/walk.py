@@ -51,11 +51,11 @@ def walking(blocks: Sequence[Block], last: tuple, recompute: bool = False) -> It
 
 def _placed(block: Block, position: Position, is_last: bool) -> Any:
     inner = block.module.forward
-    place = _place_of_options(inner)
 
     def run(options: dict, *args: Any, **kwargs: Any) -> Any:
         position.enter(block.key)
-        if len(args) <= place and _OPTIONS not in kwargs and _SEEN in options:
+        told = _OPTIONS in kwargs or any(isinstance(one, dict) for one in args) or block.silent is not None
+        if not told and _SEEN in options and _takes_options(inner):
             # a pack's own forward of the model: patches that it leaves out stay out
             kwargs[_OPTIONS] = {_SEEN: options[_SEEN]}
         with _passed_on(block.silent, options):
@@ -78,12 +78,10 @@ def _placed(block: Block, position: Position, is_last: bool) -> Any:
     return forward
 
 
-def _place_of_options(forward: Callable) -> int:
-    """Where among a block's arguments the options of the model call are; -1 where it takes none."""
+def _takes_options(forward: Callable) -> bool:
     with suppress(TypeError, ValueError):  # a callable that does not say what it takes
-        names = list(signature(forward).parameters)
-        return names.index(_OPTIONS) if _OPTIONS in names else -1
-    return -1
+        return _OPTIONS in signature(forward).parameters
+    return False
 
 
 @contextmanager
