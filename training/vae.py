@@ -16,6 +16,7 @@ import numpy as np
 import torch
 from comfy.taesd.taesd import TAESD
 from optim import Pair
+from safetensors.torch import load_file
 from scenes import CELL, NOUNS, SIDE, SIZES, Sprites, canvas, caption, paste, place
 
 ITERATIONS = 1000
@@ -175,9 +176,16 @@ def learn(step, named: list, optimiser: Pair, i: int, seed: int, sprites: Sprite
 
 
 def load(work: Path) -> TAESD:
-    model = build()
-    model.load_state_dict(torch.load(work / "vae.pt"))
+    """The VAE trained in ``work``; where none was, the one that ships: a second seed of a diffusion model needs no other."""
+    model, own = build(), work / "vae.pt"
+    model.load_state_dict(torch.load(own) if own.exists() else shipped())
     return model.eval()
+
+
+def shipped() -> dict[str, torch.Tensor]:
+    prefix = "first_stage_model."
+    weights = load_file(host.DEMO / "gsn_demo_unet.safetensors")
+    return {key.removeprefix(prefix): value.float() for key, value in weights.items() if key.startswith(prefix)}
 
 
 if __name__ == "__main__":
