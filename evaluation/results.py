@@ -30,7 +30,7 @@ RESULTS, KEPT, FIGURES = HERE / "RESULTS.md", HERE / "results", HERE / "figures"
 LABELS = KEPT / "labels.jsonl"
 VALIDATION = {
     "unet": ROOT / "demo" / "validation.json",
-    "unet_seed1": ROOT / "demo" / "validation_unet_seed1.json",  # the same recipe, another seed; the model is not shipped
+    "unet_seed1": ROOT / "demo" / "validation_unet_seed1.json",  # the same recipe, another seed
     "mmdit": ROOT / "demo" / "validation_mmdit.json",
 }
 _SD14 = ("Table 14", "SD 1.4")

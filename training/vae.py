@@ -176,7 +176,7 @@ def learn(step, named: list, optimiser: Pair, i: int, seed: int, sprites: Sprite
 
 
 def load(work: Path) -> TAESD:
-    """The VAE trained in ``work``; where none was, the one that ships: a second seed of a diffusion model needs no other."""
+    """The VAE trained in ``work``; where none was, the one that ships, which a second seed of a model needs alone."""
     model, own = build(), work / "vae.pt"
     model.load_state_dict(torch.load(own) if own.exists() else shipped())
     return model.eval()

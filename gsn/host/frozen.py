@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import nullcontext
 from copy import copy
 from dataclasses import dataclass
 from functools import partial
@@ -11,6 +12,7 @@ from typing import Any
 import comfy.ops
 import torch
 from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 
 from .ordinary import alias
 
@@ -22,6 +24,48 @@ _CONV_INPUT_GRADIENT = {
 _FEW, _LARGE = 256, 2**20  # pixels, numbers in a weight: oneDNN lays the weight out anew for each call, MKL does not
 
 
+def _few(pixels: int, weight: Tensor) -> bool:
+    """Whether a convolution to so many pixels is better a product with its weight [out, in, h, w] as it lies."""
+    ordinary = weight.device.type == "cpu" and weight.dtype == torch.float32 and weight.dim() == 4
+    return ordinary and pixels <= _FEW and weight.numel() >= _LARGE
+
+
+class FewPixels(TorchFunctionMode):
+    """While inside, convolutions of few pixels on a processor are products, whoever computes them."""
+
+    def __torch_function__(self, func: Any, types: Any, args: tuple = (), kwargs: dict | None = None) -> Any:
+        product = _product(*args, **(kwargs or {})) if func is nn.functional.conv2d else None
+        return func(*args, **(kwargs or {})) if product is None else product
+
+
+def _products(module: Any, convolution: Any) -> Any:
+    return FewPixels() if convolution and module.weight.numel() >= _LARGE else nullcontext()
+
+
+def _product(
+    input: Tensor,
+    weight: Tensor,
+    bias: Tensor | None = None,
+    stride: Any = 1,
+    padding: Any = 0,
+    dilation: Any = 1,
+    groups: int = 1,
+) -> Tensor | None:
+    """conv2d of the same arguments, or None where it should be computed as it is."""
+    if groups != 1 or isinstance(padding, str) or input.dim() != 4 or input.dtype != weight.dtype:
+        return None
+    size = _output_size(input.shape[2:], weight.shape[2:], stride, padding, dilation)
+    if not _few(input.shape[0] * size.numel(), weight):
+        return None
+    y = weight.flatten(1) @ nn.functional.unfold(input, weight.shape[2:], dilation, padding, stride)
+    return (y if bias is None else y.add_(bias[:, None])).unflatten(2, size)
+
+
+def _output_size(size: torch.Size, kernel: torch.Size, stride: Any, padding: Any, dilation: Any) -> torch.Size:
+    each = [(one, one) if isinstance(one, int) else one for one in (stride, padding, dilation)]
+    return torch.Size((n + 2 * p - d * (k - 1) - 1) // s + 1 for n, k, s, p, d in zip(size, kernel, *each, strict=True))
+
+
 class Frozen(torch.autograd.Function):
     """y = W x + b with a weight that is fetched again for the backward."""
 
@@ -29,7 +73,7 @@ class Frozen(torch.autograd.Function):
     def forward(ctx: Any, x: Tensor, module: Any, inner: Callable, args: tuple, kwargs: dict) -> Tensor:
         ctx.module, ctx.shape, ctx.dtype = module, x.shape, x.dtype
         ctx.convolution = Convolution.of(module, kwargs) if hasattr(module, "kernel_size") else None
-        with torch.inference_mode():
+        with torch.inference_mode(), _products(module, ctx.convolution):
             y = inner(x.detach(), *args, **kwargs)
         return alias(y)
 
@@ -96,7 +140,7 @@ class Convolution:
         stride, padding, dilation, groups = self.geometry
         if gradient.device.type == "cpu" and gradient.dtype == torch.float32 and weight.dim() == 4:
             pixels = gradient[:, 0].numel()
-            if pixels <= _FEW and weight.numel() >= _LARGE and groups == 1:
+            if _few(pixels, weight) and groups == 1:
                 columns = weight.flatten(1).t() @ gradient.flatten(2)
                 return nn.functional.fold(columns, shape[2:], weight.shape[2:], dilation, padding, stride)
             if pixels >= 4 * _FEW and weight[0, 0].numel() > 1:

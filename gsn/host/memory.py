@@ -120,9 +120,11 @@ class EstimateWrapper:
         return max(one.bytes(model.model, shape, model.load_device, self.recompute) for one in all_kept)
 
 
-# mallopt's parameters, and the values that glibc itself works up to in a process that frees large blocks.
-_MALLOPT = {-3: 32 * 2**20, -1: 64 * 2**20}  # M_MMAP_THRESHOLD, M_TRIM_THRESHOLD
-_KEEP_ALL, _KEEP_NONE = 2**31 - 1, 2**17  # what glibc starts with
+# mallopt's parameters: what glibc itself works up to in a process that frees large blocks, all kept, nothing kept.
+_USUAL = {-3: 32 * 2**20, -1: 64 * 2**20, -2: 2**17}  # M_MMAP_THRESHOLD, M_TRIM_THRESHOLD, M_TOP_PAD
+# A thread's memory comes in heaps of 64 MiB, of which an empty one is given back but for what M_TOP_PAD asks to stay.
+_KEEP_ALL = {-3: 2**31 - 1, -1: 2**31 - 1, -2: 64 * 2**20}
+_KEEP_NONE = dict.fromkeys(_USUAL, 2**17)  # what glibc starts with
 _OWN_SETTINGS = ("MALLOC_MMAP_THRESHOLD_", "MALLOC_TRIM_THRESHOLD_", "GLIBC_TUNABLES")
 
 
@@ -138,13 +140,13 @@ def pages(device: Any, keep: bool) -> Iterator[None]:
     if not hasattr(libc, "mallopt") or any(name in os.environ for name in _OWN_SETTINGS):
         yield
         return
-    for parameter in _MALLOPT:
-        libc.mallopt(parameter, _KEEP_ALL if keep else _KEEP_NONE)
+    for parameter, value in (_KEEP_ALL if keep else _KEEP_NONE).items():
+        libc.mallopt(parameter, value)
     try:
         yield
     finally:
-        for parameter, usual in _MALLOPT.items():
-            libc.mallopt(parameter, usual)
+        for parameter, value in _USUAL.items():
+            libc.mallopt(parameter, value)
         libc.malloc_trim(0)
 
 

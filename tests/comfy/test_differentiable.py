@@ -203,6 +203,23 @@ def test_each_way_to_a_convolutions_gradient(comfy, case):
     assert float((got - wanted).norm() / wanted.norm()) <= 1e-6
 
 
+@pytest.mark.parametrize("bias", [True, False])
+@pytest.mark.parametrize("case", CONVOLUTIONS)
+def test_a_convolution_of_few_pixels_is_a_product_of_the_same_values(comfy, monkeypatch, case, bias):
+    shape, layout = CONVOLUTIONS[case]
+    torch.manual_seed(3)
+    module, x = torch.nn.Conv2d(shape[1], **layout, bias=bias), torch.randn(shape)
+    unfold, products = torch.nn.functional.unfold, []
+    monkeypatch.setattr(torch.nn.functional, "unfold", lambda *args: products.append(args) or unfold(*args))
+    with torch.inference_mode():
+        wanted = module(x)
+        with comfy.pack("gsn.host.frozen").FewPixels():
+            got = module(x)
+    assert len(products) == (module.weight.numel() >= 2**20)
+    assert got.shape == wanted.shape
+    assert float((got - wanted).norm() / wanted.norm()) <= 1e-6
+
+
 @pytest.mark.parametrize("rows", [7, 400])
 def test_each_way_to_a_linear_layers_gradient(comfy, rows):
     """The gradient has its channels first in memory, as one that comes out of a convolution."""
