@@ -125,7 +125,7 @@ _USUAL = {-3: 32 * 2**20, -1: 64 * 2**20, -2: 2**17}  # M_MMAP_THRESHOLD, M_TRIM
 # A thread's memory comes in heaps of 64 MiB, of which an empty one is given back but for what M_TOP_PAD asks to stay.
 _KEEP_ALL = {-3: 2**31 - 1, -1: 2**31 - 1, -2: 64 * 2**20}
 _KEEP_NONE = dict.fromkeys(_USUAL, 2**17)  # what glibc starts with
-_OWN_SETTINGS = ("MALLOC_MMAP_THRESHOLD_", "MALLOC_TRIM_THRESHOLD_", "GLIBC_TUNABLES")
+_OWN_SETTINGS = ("MALLOC_MMAP_THRESHOLD_", "MALLOC_TRIM_THRESHOLD_", "MALLOC_TOP_PAD_", "GLIBC_TUNABLES")
 
 
 @contextmanager
