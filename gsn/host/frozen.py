@@ -38,10 +38,6 @@ class FewPixels(TorchFunctionMode):
         return func(*args, **(kwargs or {})) if product is None else product
 
 
-def _products(module: Any, convolution: Any) -> Any:
-    return FewPixels() if convolution and module.weight.numel() >= _LARGE else nullcontext()
-
-
 def _product(
     input: Tensor,
     weight: Tensor,
@@ -52,7 +48,7 @@ def _product(
     groups: int = 1,
 ) -> Tensor | None:
     """conv2d of the same arguments, or None where it should be computed as it is."""
-    if groups != 1 or isinstance(padding, str) or input.dim() != 4 or input.dtype != weight.dtype:
+    if groups != 1 or isinstance(padding, str) or input.dim() != 4 or type(weight) not in (Tensor, nn.Parameter):
         return None
     size = _output_size(input.shape[2:], weight.shape[2:], stride, padding, dilation)
     if not _few(input.shape[0] * size.numel(), weight):
@@ -73,7 +69,8 @@ class Frozen(torch.autograd.Function):
     def forward(ctx: Any, x: Tensor, module: Any, inner: Callable, args: tuple, kwargs: dict) -> Tensor:
         ctx.module, ctx.shape, ctx.dtype = module, x.shape, x.dtype
         ctx.convolution = Convolution.of(module, kwargs) if hasattr(module, "kernel_size") else None
-        with torch.inference_mode(), _products(module, ctx.convolution):
+        large = ctx.convolution is not None and module.weight.numel() >= _LARGE
+        with torch.inference_mode(), FewPixels() if large else nullcontext():
             y = inner(x.detach(), *args, **kwargs)
         return alias(y)
 
