@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import json
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import fit
@@ -29,6 +30,14 @@ class DemoModel:
     steps: tuple[int, ...]
     sampling: dict  # as ComfyUI's menus name it
     seed: int = 0
+
+    def again(self, seed: int) -> DemoModel:
+        """Trained from another seed, with the CFG, rate and slice that validation chose for the first: of these models
+        only the step is chosen anew."""
+        if seed == self.seed:
+            return self
+        chosen = json.loads(self.report.read_text())["chosen"]
+        return replace(self, seed=seed, cfgs=(chosen["cfg"],), rates=((chosen["lr"], chosen["slice"] == "words"),))
 
     @property
     def name(self) -> str:

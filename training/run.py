@@ -8,7 +8,6 @@ written to ``demo/``.
 from __future__ import annotations
 
 import argparse
-import dataclasses
 import json
 
 import host
@@ -33,7 +32,7 @@ def main() -> None:
     from models import MODELS
 
     for name in options.model or list(MODELS):
-        model = dataclasses.replace(MODELS[name], seed=options.seed)
+        model = MODELS[name].again(options.seed)
         for step in chosen:
             if step in OWN:
                 print(f"== {step} {model.name}", flush=True)
