@@ -125,13 +125,13 @@ def steps(model: str) -> list[str]:
     test, guided = report_of(model)["test"], guided_cells(model)
     n = test["plain"]["n"]
     paper = papers_curve(model)
-    body = [["plain", said(_successes(test["plain"]), n), "", "", ""]]
+    head = ["step", f"success [95 %], n = {n}", "won / lost, to plain", *(["with guidance after it"] if guided else []),
+            f"the paper's, {PAPERS[model][1]}, 2 entities"]  # fmt: skip
+    body = [["plain", said(_successes(test["plain"]), n), *[""] * (len(head) - 2)]]
     for cell in test["curve"]:
         step = str(cell["step"])
         body.append([step, said(_successes(cell), n), f"{cell['won']} / {cell['lost']}",
-                     _guided(guided.get(step)), paper.get(cell["step"], "")])  # fmt: skip
-    head = ("step", f"success [95 %], n = {n}", "won / lost, to plain", "with guidance after it",
-            f"the paper's, {PAPERS[model][1]}, 2 entities")  # fmt: skip
+                     *([_guided(guided.get(step))] if guided else []), paper.get(cell["step"], "")])  # fmt: skip
     return [f"![{_title(model, n)}](figures/steps_{model}.svg)", "", *markdown_table(head, body)]
 
 

@@ -13,17 +13,20 @@ import json
 import host
 
 STEPS = ("vae", "detector", "train", "export", "validate", "card")
+OF_A_SEED = ("train", "export", "validate")
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("steps", nargs="*", choices=[*STEPS, "all"], default="all")
     parser.add_argument("--model", choices=["unet", "mmdit"], action="append", help="both, if not said")
-    parser.add_argument("--seed", type=int, default=0, help="of the model's training; its file is then named so")
+    parser.add_argument("--seed", type=int, default=0, help="of the model's training; all but 0 take the first one's"
+                        " VAE, detector and settings, choose the step alone, and get no card")
     parser.add_argument("--work", default=host.ROOT / "out" / "train", type=type(host.ROOT), help="work files")
     parser.add_argument("--json", action="store_true", help="end with one line of JSON")
     options = parser.parse_args()
-    chosen = [step for step in STEPS if step in options.steps or "all" in options.steps]
+    possible = OF_A_SEED if options.seed else STEPS
+    chosen = [step for step in possible if step in options.steps or "all" in options.steps]
     options.work.mkdir(parents=True, exist_ok=True)
     for step in chosen:
         if step in SHARED:
