@@ -236,35 +236,18 @@ def rates(model: str) -> list[str]:
     return markdown_table(("step", "learning rate", "success [95 %], n = 96", "loss", "latent moved by (rms)"), body)
 
 
-def updates(model: str) -> list[str]:
-    """Updates x learning rate on a model's validation prompts."""
-    plain, at = _updates_unet() if model == "unet" else _updates_of_study(f"{model}_updates")
-    numbers, columns = sorted({i for i, _ in at}, reverse=True), sorted({lr for _, lr in at})
-    body = [[str(i), *(said(*at[i, lr]) if (i, lr) in at else "" for lr in columns)] for i in numbers]
-    return markdown_table((f"updates (plain: {said(*plain)})", *(f"rate {lr:g}" for lr in columns)), body)
-
-
-Counted = tuple[int, int]  # successes, pictures
-
-
-def _updates_unet() -> tuple[Counted, dict[tuple[int, float], Counted]]:
-    """Plain, and each (updates, rate), from benchmarks/inner_loop.py."""
+def updates(_: str) -> list[str]:
+    """Updates x learning rate on the UNet's validation prompts, from benchmarks/inner_loop.py."""
     cells = json.loads(GRID.read_text(encoding="utf-8"))["validation"]
     of = [one for one in cells.values() if one["setting"] and not _special(one["setting"])]
-    at = {(one["setting"]["iterations"], one["setting"]["lr"]): _counted(one) for one in of}
-    return _counted(cells[PLAIN]), at
-
-
-def _counted(cell: dict) -> Counted:
-    return sum(cell["found"]), len(cell["found"])
-
-
-def _updates_of_study(name: str) -> tuple[Counted, dict[tuple[int, float], Counted]]:
-    """The same from a kept study, whose methods are called `20 x 0.12`."""
-    cells = {cell.method: (cell.successes, cell.n) for cell in tables.cells(*study_of(name))}
-    plain = cells.pop(PLAIN)
-    settings = {method: method.split(" x ") for method in cells}
-    return plain, {(int(i), float(lr)): cells[method] for method, (i, lr) in settings.items()}
+    numbers = sorted({one["setting"]["iterations"] for one in of}, reverse=True)
+    columns = sorted({one["setting"]["lr"] for one in of})
+    at = {(one["setting"]["iterations"], one["setting"]["lr"]): one["found"] for one in of}
+    body = [[str(i), *(said(sum(at[i, lr]), len(at[i, lr])) if (i, lr) in at else "" for lr in columns)]
+            for i in numbers]  # fmt: skip
+    plain = cells[PLAIN]["found"]
+    head = (f"updates (plain: {said(sum(plain), len(plain))})", *(f"rate {lr}" for lr in columns))
+    return markdown_table(head, body)
 
 
 def _special(setting: dict) -> bool:
