@@ -195,7 +195,7 @@ def regret(_: str) -> list[str]:
         best = max(test, key=lambda step: sum(test[step]))
         mine, seeds = test[chosen["step"]], len(found["test"]["seeds"])
         by_prompt = [(sum(test[best][i : i + seeds]) - sum(mine[i : i + seeds])) / seeds for i in range(0, n, seeds)]
-        _, low, high = bootstrap_mean(by_prompt)
+        low, high = bootstrap_mean(by_prompt)[1:]
         lost = 100 * (sum(test[best]) - sum(mine)) / n
         pairs = list(zip(test[best], mine, strict=True))
         p = sign_test(sum(a and not b for a, b in pairs), sum(b and not a for a, b in pairs))
@@ -236,18 +236,33 @@ def rates(model: str) -> list[str]:
     return markdown_table(("step", "learning rate", "success [95 %], n = 96", "loss", "latent moved by (rms)"), body)
 
 
-def updates(_: str) -> list[str]:
-    """Updates x learning rate on the UNet's validation prompts, from benchmarks/inner_loop.py."""
+def updates(model: str) -> list[str]:
+    """Updates x learning rate on a model's validation prompts."""
+    plain, at = _updates_study(f"{model}_updates") if (KEPT / f"{model}_updates" / ABOUT).exists() else _inner_loop()
+    numbers = sorted({iterations for iterations, _ in at}, reverse=True)
+    columns = sorted({lr for _, lr in at})
+    body = [[str(i), *(said(*at[i, lr]) if (i, lr) in at else "" for lr in columns)] for i in numbers]
+    return markdown_table((f"updates (plain: {said(*plain)})", *(f"rate {lr}" for lr in columns)), body)
+
+
+def _updates_study(name: str) -> tuple[tuple[int, int], dict]:
+    """(successes, n) of plain sampling, and by (updates, rate) of presets that refine once, from a kept study."""
+    study, rows = study_of(name)
+    cells = {cell.method: (cell.successes, cell.n) for cell in tables.cells(study, rows)}
+    moves = {one.name: json.loads(one.file)["moves"][0] for one in study.methods if one.file}
+    return cells[PLAIN], {(move["iterations"], move["lr"]): cells[one] for one, move in moves.items()}
+
+
+def _inner_loop() -> tuple[tuple[int, int], dict]:
+    """The same from benchmarks/inner_loop.py, which knows the UNet alone."""
     cells = json.loads(GRID.read_text(encoding="utf-8"))["validation"]
-    of = [one for one in cells.values() if one["setting"] and not _special(one["setting"])]
-    numbers = sorted({one["setting"]["iterations"] for one in of}, reverse=True)
-    columns = sorted({one["setting"]["lr"] for one in of})
-    at = {(one["setting"]["iterations"], one["setting"]["lr"]): one["found"] for one in of}
-    body = [[str(i), *(said(sum(at[i, lr]), len(at[i, lr])) if (i, lr) in at else "" for lr in columns)]
-            for i in numbers]  # fmt: skip
-    plain = cells[PLAIN]["found"]
-    head = (f"updates (plain: {said(sum(plain), len(plain))})", *(f"rate {lr}" for lr in columns))
-    return markdown_table(head, body)
+    counts = {name: (sum(one["found"]), len(one["found"])) for name, one in cells.items()}
+    settings = {name: one["setting"] for name, one in cells.items() if one["setting"]}
+    return counts[PLAIN], {
+        (setting["iterations"], setting["lr"]): counts[name]
+        for name, setting in settings.items()
+        if not _special(setting)
+    }
 
 
 def _special(setting: dict) -> bool:

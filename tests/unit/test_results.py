@@ -66,3 +66,28 @@ def test_the_detector_is_counted_against_the_eye(tmp_path, monkeypatch):
     row = results.labels("")[-1]
     assert row.startswith("| **all** | 3 | 4 of 5: 80.0 % [") and "| 1 of 1: 100.0 % [" in row
     assert "| 66.7 % [20.8, 93.9] | 66.7 % [20.8, 93.9] |" in row
+
+
+def test_a_grid_of_presets_is_read_by_what_they_say(tmp_path, monkeypatch):
+    def one(iterations, lr):
+        moves = {"moves": [{"do": "refine", "iterations": iterations, "lr": lr}]}
+        return {"name": f"{iterations}, {lr}", "step": "", "kind": "preset file", "file": json.dumps(moves)}
+
+    kept = results.KEPT / "mmdit_guided" / "study.json"
+    study = json.loads(kept.read_text(encoding="utf-8"))
+    study["sets"][0]["cases"], study["seeds"] = study["sets"][0]["cases"][:1], [0, 1]
+    study["methods"] = [{"name": "plain", "step": "", "kind": "preset", "file": ""}, one(10, 0.3), one(5, 0.06)]
+    folder = tmp_path / "toy_updates"
+    folder.mkdir()
+    (folder / "study.json").write_text(json.dumps(study))
+    like = json.loads((kept.parent / "rows.jsonl").read_text(encoding="utf-8").splitlines()[0])
+    rows = [
+        {**like, "method": method, "step": "", "seed": seed, "success": seed < successes}
+        for method, successes in (("plain", 0), ("10, 0.3", 2), ("5, 0.06", 1))
+        for seed in (0, 1)
+    ]
+    (folder / "rows.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    monkeypatch.setattr(results, "KEPT", tmp_path)
+    head, _, ten, five = results.updates("toy")
+    assert head.startswith("| updates (plain: 0.0 % [") and head.endswith("| rate 0.06 | rate 0.3 |")
+    assert ten.startswith("| 10 |  | 100.0 % [") and five.startswith("| 5 | 50.0 % [")
