@@ -7,13 +7,14 @@ import json
 import os
 import platform
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 from devtools.environment import ROOT, STORE, SetupError, log
 from devtools.server import ServerError
 
 from . import tables
-from .models import named_model
+from .models import Model, named_model
 from .prompts import NAMES, SPLITS, PromptSet, demo_set, paper_set, read_prompts
 from .rows import Store
 from .run import Progress, lacking, run_here
@@ -24,7 +25,8 @@ from .workflow import check_method, check_user_workflow, is_workflow
 
 QUICK = {"methods": "plain,Ours", "prompts": 4, "seeds": "0-3", "split": "validation"}
 EPILOG = """
-The same command goes on where it was stopped; with --out alone it goes on with what the folder holds.
+The same command goes on where it was stopped. In a folder that holds a study, what is not said is as in the folder:
+--out alone goes on with it, and --out with --prompts 20, say, adds prompts to it.
 Other uses: study report|score|export|page|votes DIR (each with --help). docs/study.md has all of it.
 """
 
@@ -152,59 +154,90 @@ def summary(found: list[tables.Cell]) -> str:
 
 
 def chosen_study(store: Store, options: argparse.Namespace) -> Study:
-    """What is asked, joined with what the folder holds; the folder's own where nothing is asked."""
-    grid = ("model", "methods", "steps", "set", "split", "prompts", "seeds", "batch", "detector", "threshold", "score")
-    sampling = ("sampling_steps", "cfg", "sampler", "scheduler", "size", "negative", "dtype")
-    nothing = not options.quick and all(getattr(options, name) is None for name in grid + sampling)
-    if store.study is not None and nothing:
-        return store.study
-    asked = asked_study(options)
+    """What is asked, joined with what the folder holds."""
+    asked = asked_study(options, store.study)
     study = asked if store.study is None else joined(store.study, asked)
     store.begin(study)
     return study
 
 
-def asked_study(options: argparse.Namespace) -> Study:
+def asked_study(options: argparse.Namespace, before: Study | None = None) -> Study:
+    """before: the folder's study, which says all that the options do not. A quick one is the same in any folder."""
+    if options.quick:
+        before = None
+
     def wanted(name: str, default):
         given = getattr(options, name)
         return given if given is not None else QUICK.get(name, default) if options.quick else default
 
-    settings = {"steps": options.sampling_steps, "cfg": options.cfg, "sampler": options.sampler,
-                "scheduler": options.scheduler, "width": options.size, "height": options.size,
-                "negative": options.negative, "dtype": options.dtype}  # fmt: skip
-    models = tuple(named_model(name, **settings) for name in options.model or ["unet"])
+    models = chosen_models(options, before)
     demo = all(not one.checkpoint for one in models)
     if not demo and any(not one.checkpoint for one in models):
         raise StudyError("a study holds demo models or checkpoints, not both: they know different words")
-    methods = chosen_methods(wanted("methods", "plain,Ours"), options.steps)
-    check_scorers(options.score or (), models)
-    split, count = wanted("split", "test"), wanted("prompts", None)
-    sets = tuple(chosen_set(name, split, count, demo) for name in options.set or [NAMES[0]])
+    methods = chosen_methods(wanted("methods", None), options.steps, before)
+    scorers = before.scorers if before and options.score is None else tuple(options.score or ())
+    check_scorers(scorers, models)
+    sets = chosen_sets(options.set, wanted("split", None), wanted("prompts", None), demo, before)
+    seeds = before.seeds if before and options.seeds is None else chosen_seeds(wanted("seeds", "0-15"))
+    batch = options.batch if options.batch is not None else before.batch if before else 8 if demo else 1
+    if batch < 1:
+        raise StudyError("--batch must be at least 1")
+    detector = options.detector or (before.detector if before else "demo" if demo else "none")
+    return Study(models, methods, sets, seeds, batch, detector, chosen_threshold(options, detector, before), scorers,
+                 made_with())  # fmt: skip
+
+
+def chosen_models(options: argparse.Namespace, before: Study | None) -> tuple[Model, ...]:
+    settings = {"steps": options.sampling_steps, "cfg": options.cfg, "sampler": options.sampler,
+                "scheduler": options.scheduler, "width": options.size, "height": options.size,
+                "negative": options.negative, "dtype": options.dtype}  # fmt: skip
+    given = {name: value for name, value in settings.items() if value is not None}
+    known = {one.checkpoint or one.name: one for one in (before.models if before else ())}
+    names = options.model or list(known) or ["unet"]
+    return tuple(replace(known.get(name) or named_model(name), **given) for name in names)
+
+
+def chosen_sets(
+    named: list[str] | None, split: str | None, count: int | None, demo: bool, before: Study | None
+) -> tuple[PromptSet, ...]:
+    """The named sets, or the folder's, at another count or split where one is given."""
+    known = {(one.name, one.split): one for one in (before.sets if before else ())}
+    if named or not known:
+        asked = [(name, split or "test") for name in named or [NAMES[0]]]
+    else:
+        asked = list(dict.fromkeys((name, split or own) for name, own in known))
+    of_file = next((name for name, _ in asked if name not in NAMES and not named), None)
+    if of_file and (split or count):
+        raise StudyError(f"the folder's prompts '{of_file}' are those of a file; name it again, with --set")
+    return tuple(known[key] if count is None and key in known else chosen_set(*key, count, demo) for key in asked)
+
+
+def chosen_seeds(text: str) -> tuple[int, ...]:
     from gsn.sweep import read_seeds
 
     try:
-        seeds = read_seeds(wanted("seeds", "0-15"))
+        return read_seeds(text)
     except ValueError as error:
         raise StudyError(f"--seeds: {error}") from None
-    batch = options.batch or (8 if demo else 1)
-    if batch < 1:
-        raise StudyError("--batch must be at least 1")
-    detector = options.detector or ("demo" if demo else "none")
+
+
+def chosen_threshold(options: argparse.Namespace, detector: str, before: Study | None) -> float:
+    """As given; else the folder's, where the detector is the folder's; else the detector's own."""
+    if options.threshold is None and before and detector == before.detector:
+        return before.threshold
     made = make_detector(detector)
-    threshold = options.threshold if options.threshold is not None else made.threshold if made else 0.0
-    return Study(models, methods, sets, seeds, batch, detector, threshold, tuple(options.score or ()), made_with())
+    return options.threshold if options.threshold is not None else made.threshold if made else 0.0
 
 
-def chosen_methods(text: str, steps: str | None) -> tuple[Method, ...]:
+def chosen_methods(text: str | None, steps: str | None, before: Study | None) -> tuple[Method, ...]:
     """`plain` has no step; with steps given, each other method is taken at each of them."""
+    if text is None and steps is None and before:
+        return before.methods
     found = []
-    for name in (one.strip() for one in text.split(",")):
-        if not name:
-            continue
-        name, _, own = (part.strip() for part in name.partition("@"))
-        method = Method(name) if not name.endswith(".json") else method_file(Path(name))
-        wanted = [own] if own or steps is None or name == PLAIN else [one.strip() for one in steps.split(",")]
-        found += [checked(Method(method.name, step, method.kind, method.file)) for step in wanted]
+    for method in named_methods(text or "plain,Ours") if text or not before else each_once(before.methods):
+        moved = steps is not None and not method.step and method.name != PLAIN
+        wanted = [one.strip() for one in steps.split(",")] if moved else [method.step]
+        found += [checked(replace(method, step=step)) for step in wanted]
     if not found:
         raise StudyError("--methods names no method")
     labels = [one.label for one in found]
@@ -212,6 +245,21 @@ def chosen_methods(text: str, steps: str | None) -> tuple[Method, ...]:
     if twice:
         raise StudyError(f"the method '{twice[0]}' is named twice")
     return tuple(found)
+
+
+def named_methods(text: str) -> list[Method]:
+    """A name, or a file of a preset or a workflow; with its own step after an @."""
+    found = []
+    for name in filter(None, (one.strip() for one in text.split(","))):
+        name, _, step = (part.strip() for part in name.partition("@"))
+        method = Method(name) if not name.endswith(".json") else method_file(Path(name))
+        found.append(replace(method, step=step))
+    return found
+
+
+def each_once(methods: tuple[Method, ...]) -> list[Method]:
+    """Without their steps."""
+    return list(dict.fromkeys(replace(one, step="") for one in methods))
 
 
 def method_file(path: Path) -> Method:

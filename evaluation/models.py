@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import struct
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, fields
 from pathlib import Path
 
 DEMO = Path(__file__).resolve().parent.parent / "demo"
@@ -52,10 +52,9 @@ def demo_model(name: str) -> Model:
     return Model(name, width=128, height=128, dtype="bf16", **settings)
 
 
-def named_model(name: str, **settings) -> Model:
-    """A demo model by its name, else a checkpoint; `settings` that are None stay as they are."""
-    model = demo_model(name) if name in demo_models() else Model(Path(name).stem, checkpoint=name)
-    return replace(model, **{key: value for key, value in settings.items() if value is not None})
+def named_model(name: str) -> Model:
+    """A demo model by its name, else a checkpoint."""
+    return demo_model(name) if name in demo_models() else Model(Path(name).stem, checkpoint=name)
 
 
 def _file(name: str) -> Path:

@@ -158,7 +158,7 @@ def _same(name: str, before, asked) -> None:
     if before != asked:
         raise StudyError(
             f"the folder holds a study with {name} {before!r}, but {asked!r} is asked; choose another folder, or leave"
-            " all options out to go on with what is there"
+            " that option out"
         )
 
 

@@ -181,4 +181,72 @@ def test_what_cannot_be_made_is_refused_before_anything_starts(arguments, said):
 def test_the_demo_models_say_how_they_are_sampled():
     assert demo_models()[0] == "unet"
     assert demo_model("unet") == Model("unet", width=128, height=128, steps=50, cfg=3.0, dtype="bf16")
-    assert named_model("unet", cfg=5.0, steps=None).cfg == 5.0
+    assert named_model("unet") == demo_model("unet") and named_model("a/b.safetensors").name == "b"
+
+
+# --- in a folder that holds a study, what is not said is as there
+
+THERE = ("--methods", "Ours,SynGen", "--prompts", "2", "--seeds", "0-3", "--dtype", "fp32", "--score", "explained",
+         "--threshold", "0.4", "--batch", "2", "--split", "validation")  # fmt: skip
+
+
+def asked_more(*arguments, there=THERE) -> Study:
+    before = asked(*there)
+    return joined(before, cli.asked_study(cli.parser().parse_args(list(arguments)), before))
+
+
+def test_nothing_said_goes_on_with_the_folder():
+    assert asked_more() == asked(*THERE)
+    assert asked_more("--model", "unet", "--split", "validation", "--score", "explained") == asked(*THERE)
+
+
+def test_more_prompts_of_the_same_set():
+    assert asked_more("--prompts", "5") == replace(asked(*THERE), sets=asked(*THERE, "--prompts", "5").sets)
+
+
+@pytest.mark.parametrize(
+    ("more", "labels"),
+    [
+        (("--methods", "plain"), ["Ours", "SynGen", "plain"]),
+        (("--methods", "Ours", "--steps", "4,8"), ["Ours", "SynGen", "Ours @ 4", "Ours @ 8"]),
+        (("--seeds", "0-7"), ["Ours", "SynGen"]),
+    ],
+)
+def test_more_methods_steps_and_seeds(more, labels):
+    one = asked_more(*more)
+    assert [m.label for m in one.methods] == labels and one.sets == asked(*THERE).sets
+    assert len(one.seeds) == (8 if "--seeds" in more else 4)
+
+
+def test_steps_alone_are_those_of_the_folders_methods():
+    labels = [m.label for m in asked_more("--steps", "4", there=("--methods", "plain,Ours,Ours @ 2")).methods]
+    assert labels == ["plain", "Ours", "Ours @ 2", "Ours @ 4"]
+
+
+def test_another_split_and_another_set_stand_beside_it():
+    both = asked_more("--split", "test", "--prompts", "3")
+    assert [(one.split, len(one.cases)) for one in both.sets] == [("validation", 2), ("test", 3)]
+    assert [one.name for one in asked_more("--set", "3 entities").sets] == ["2 entities", "3 entities"]
+
+
+def test_prompts_of_a_file_have_to_be_named_again(tmp_path):
+    path = tmp_path / "mine.txt"
+    path.write_text("a [cat] and a [house]\n")
+    there = ("--set", str(path), "--seeds", "0-1")
+    assert asked_more("--seeds", "0-3", there=there).sets == asked(*there).sets
+    with pytest.raises(StudyError, match="name it again, with --set"):
+        asked_more("--prompts", "2", there=there)
+
+
+@pytest.mark.parametrize(
+    ("more", "said"),
+    [
+        (("--dtype", "bf16"), "the model 'unet' was another one"),
+        (("--batch", "8"), "batch 2, but 8 is asked; choose another folder, or leave that option out"),
+        (("--threshold", "0.5"), "threshold 0.4, but 0.5"),
+        (("--quick",), "was another one|scorers|batch"),
+    ],
+)
+def test_other_settings_are_still_refused(more, said):
+    with pytest.raises(StudyError, match=said):
+        asked_more(*more)
