@@ -1,4 +1,4 @@
-"""What is made of a study's folder afterwards: `python dev.py study report|score|export|page|votes DIR`."""
+"""What is made of a study's folder afterwards: `python dev.py study report|score|join|export|page|votes DIR`."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from devtools.environment import STORE, log
 
 from . import export, tables, user_study
 from .report import write_results
-from .rows import Store
+from .rows import ABOUT, Store
 from .scores import check_scorers, make_detector, make_scorers, pixels, scored
-from .study import PLAIN, Study, StudyError
+from .study import PLAIN, Study, StudyError, joined
 from .worker import Where
 
 
@@ -27,11 +27,19 @@ def run(arguments: list[str]) -> int:
     return COMMANDS[name](parser, rest)
 
 
+def _store(folder: str) -> Store:
+    """Of a study that is there; a mistyped name makes no folder."""
+    if not (Path(folder) / ABOUT).is_file():
+        raise StudyError(f"{folder} holds no study: it has no {ABOUT}")
+    return Store(folder)
+
+
 def _opened(store: Store) -> Study:
     if store.study is None:
         raise StudyError(f"{store.folder} holds no study")
     for line in store.said:
         log(line)
+    store.said.clear()
     return store.study
 
 
@@ -54,7 +62,7 @@ def _results(store: Store, study: Study, as_json: bool) -> None:
 def report(parser: argparse.ArgumentParser, rest: list[str]) -> int:
     """Write table.json, table.csv, report.html and report.md anew from the rows that are there."""
     options = parser.parse_args(rest)
-    with Store(options.folder) as store:
+    with _store(options.folder) as store:
         _results(store, _opened(store), options.json)
     return 0
 
@@ -66,7 +74,7 @@ def score(parser: argparse.ArgumentParser, rest: list[str]) -> int:
     parser.add_argument("--threshold", type=float, metavar="T", help="a detection counts from this score on")
     parser.add_argument("--score", action="append", metavar="NAME", help="a further score; may be repeated")
     options = parser.parse_args(rest)
-    with Store(options.folder) as store:
+    with _store(options.folder) as store:
         study = rescored(store, _opened(store), options)
         _results(store, study, options.json)
     return 0
@@ -125,6 +133,23 @@ def _detections(options: argparse.Namespace):
     return (lambda row, images: detector.detect(images)), options.detector, detector.threshold
 
 
+def join(parser: argparse.ArgumentParser, rest: list[str]) -> int:
+    """Take into DIR, new or not, what other folders have finished of the same prompts, settings and seeds."""
+    parser.add_argument("others", nargs="+", metavar="OTHER", help="a study's folder, perhaps of another machine")
+    options = parser.parse_args(rest)
+    others = [_store(folder) for folder in options.others]
+    with Store(options.folder) as store:
+        for one in others:
+            with one as other:
+                theirs = _opened(other)
+                study = theirs if store.study is None else joined(store.study, theirs)
+                other.check_images(without_pictures=True)
+                store.begin(study)
+                log("\n".join([*other.said, f"{other.folder}: {store.take(other, study.batches())}"]))
+        _results(store, _opened(store), options.json)
+    return 0
+
+
 def export_(parser: argparse.ArgumentParser, rest: list[str]) -> int:
     """Copy one method's pictures into the layout that GenEval's or T2I-CompBench's own programs read."""
     parser.add_argument("--layout", choices=export.LAYOUTS, required=True)
@@ -132,7 +157,7 @@ def export_(parser: argparse.ArgumentParser, rest: list[str]) -> int:
     parser.add_argument("--model", metavar="NAME", help="where the study has several")
     parser.add_argument("--to", required=True, metavar="DIR", help="a new folder")
     options = parser.parse_args(rest)
-    with Store(options.folder) as store:
+    with _store(options.folder) as store:
         study = _opened(store)
         rows = tables.ordered(study, store.rows.values())
         method, _, step = (part.strip() for part in options.method.partition("@"))
@@ -151,7 +176,7 @@ def page(parser: argparse.ArgumentParser, rest: list[str]) -> int:
     parser.add_argument("--trials", type=int, default=16, metavar="N", help="pairs to show (16, as in the paper)")
     parser.add_argument("--seed", type=int, default=0, help="of the order and the sides (0)")
     options = parser.parse_args(rest)
-    with Store(options.folder) as store:
+    with _store(options.folder) as store:
         study = _opened(store)
         model = _model(study, options.model)
         others = [one.label for one in study.methods if one.name != PLAIN]
@@ -182,4 +207,4 @@ def votes(parser: argparse.ArgumentParser, rest: list[str]) -> int:
     return 0
 
 
-COMMANDS = {"report": report, "score": score, "export": export_, "page": page, "votes": votes}
+COMMANDS = {"report": report, "score": score, "join": join, "export": export_, "page": page, "votes": votes}

@@ -184,6 +184,47 @@ class Store:
             _append(self.folder / ROWS, b"".join(map(_line, made)))
         self.rows |= {key_of(row): row for row in made}
 
+    def take(self, other: Store, batches: Iterable[Batch]) -> str:
+        """Those of the batches that another folder has whole and this one has not, with what pictures there are; says
+        what became of the other's images."""
+        taken = known = differ = absent = 0
+        for batch in batches:
+            if not all(key in other.rows for key in batch.keys):
+                continue
+            theirs = [other.rows[key] for key in batch.keys]
+            if all(key in self.rows for key in batch.keys):
+                known += len(theirs)
+                differ += sum(self.rows[key]["found"] != other.rows[key]["found"] for key in batch.keys)
+                continue
+            self.drop_partial([batch])
+            absent += self._copy(other, theirs)
+            taken += len(theirs)
+        parts = [
+            (taken, "images taken"),
+            (absent, "of them without their pictures"),
+            (known, "were there"),
+            (differ, "of these with another verdict, which stays"),
+            (len(other.rows) - taken - known, "left, of batches that are not whole"),
+        ]
+        return "; ".join(f"{count} {what}" for count, what in parts if count or what == "images taken")
+
+    def _copy(self, other: Store, rows: Sequence[dict]) -> int:
+        """A batch of another folder; how many of its pictures are not there."""
+        absent, made = 0, []
+        with self._room():
+            for row in rows:
+                image = image_path(key_of(row))  # whatever a folder from elsewhere says
+                made.append({**row, "image": image})
+                if not other.has_picture(row):
+                    absent += 1
+                    continue
+                path = self.folder / image
+                path.parent.mkdir(parents=True, exist_ok=True)
+                _replace(path, other.picture(row))
+            _append(self.folder / ROWS, b"".join(map(_line, made)))
+        self.rows |= {key_of(row): row for row in made}
+        return absent
+
     def replace_rows(self, rows: Sequence[dict]) -> None:
         """The same images with other scores."""
         with self._room():

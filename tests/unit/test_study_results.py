@@ -15,6 +15,7 @@ from evaluation.export import export, geneval_metadata
 from evaluation.prompts import marked_case
 from evaluation.report import curves, html, markdown
 from evaluation.rows import Store
+from evaluation.run import lacking
 from evaluation.study import Method, StudyError
 from evaluation.tables import cells, contract, ordered, table_csv, table_json
 from gsn.metrics.stats import sign_test, wilson
@@ -204,6 +205,7 @@ def test_the_commands_after_a_study(folder, tmp_path, capsys):
     assert json.loads(capsys.readouterr().out)["images"] == 6
     with pytest.raises(StudyError, match="holds no study"):
         after.run(["report", str(tmp_path / "nothing")])
+    assert not (tmp_path / "nothing").exists()
 
 
 def test_pictures_are_scored_again_from_a_file(folder, tmp_path, capsys):
@@ -229,6 +231,94 @@ def test_pictures_are_scored_again_from_a_file(folder, tmp_path, capsys):
         with pytest.raises(StudyError, match=said):
             after.run(["score", str(folder), "--detections", str(file)])
         assert (folder / "rows.jsonl").read_bytes() == before
+
+
+# --- put together
+
+
+def part(tmp_path, name, asked, batches=None):
+    with Store(tmp_path / name) as store:
+        store.begin(asked)
+        fill(store, list(asked.batches())[:batches])
+    return str(tmp_path / name)
+
+
+def test_parts_of_two_machines_are_one_study(tmp_path, capsys):
+    """Each has methods that the other lacks; one has a prompt and the last seeds more."""
+    a = part(tmp_path, "a", study(methods=("plain", "Ours"), cases=CASES[:1], seeds=(0, 1)))
+    b = part(tmp_path, "b", study(methods=("plain", "SynGen"), seeds=(0, 1, 2, 3)))
+    to = tmp_path / "both"
+    assert after.run(["join", str(to), a, b, "--json"]) == 0
+    out = capsys.readouterr()
+    counted = {one["method"]: one["n"] for one in json.loads(out.out)}
+    assert counted == {"plain": 8, "Ours": 2, "SynGen": 8}
+    assert "4 images taken" in out.err and "14 images taken; 2 were there" in out.err
+    with Store(to) as store, Store(b) as one:
+        assert len(store.rows) == 18 and not store.check_images() and not store.said
+        assert {key: store.rows[key] for key in one.rows if key[1] == "SynGen"} == {
+            key: row for key, row in one.rows.items() if key[1] == "SynGen"
+        }
+        assert [len(batch.seeds) for batch in lacking(store, store.study)] == [2, 2, 2]  # what Ours lacks
+
+
+def test_joined_again_nothing_is_taken_twice(folder, tmp_path, capsys):
+    for _ in range(2):
+        assert after.run(["join", str(tmp_path / "to"), str(folder)]) == 0
+    assert "0 images taken; 24 were there\n" in capsys.readouterr().err
+    with Store(tmp_path / "to") as store, Store(folder) as one:
+        assert store.rows == one.rows and store.study == one.study
+    assert (tmp_path / "to" / "table.json").read_bytes() == after_report(folder)
+
+
+def after_report(folder):
+    assert after.run(["report", str(folder)]) == 0
+    return (folder / "table.json").read_bytes()
+
+
+def test_a_batch_is_taken_whole_or_not_at_all(tmp_path, capsys):
+    """The other has the seeds of half a batch; then this one has, and the other the whole."""
+    half, whole = study(cases=CASES[:1], seeds=(0,)), study(cases=CASES[:1], seeds=(0, 1))
+    a, b = part(tmp_path, "a", half), part(tmp_path, "b", whole, batches=1)
+    assert after.run(["join", str(tmp_path / "b"), a]) == 0
+    assert "0 images taken; 3 left, of batches that are not whole" in capsys.readouterr().err
+    assert after.run(["join", a, b]) == 0
+    with Store(a) as store:
+        assert [len(batch.seeds) for batch in lacking(store, store.study)] == [2, 2] and not store.check_images()
+        assert [key[1] for key in store.rows].count("plain") == 2
+
+
+def test_what_is_without_pictures_or_of_another_verdict_is_said(folder, tmp_path, capsys):
+    to = tmp_path / "to"
+    assert after.run(["join", str(to), str(folder)]) == 0
+    with Store(folder) as store:
+        first, *rest = store.rows.values()
+        store.replace_rows([{**first, "found": [not one for one in first["found"]]}, *rest])
+        for r in store.rows.values():
+            (folder / r["image"]).unlink()
+    assert after.run(["join", str(to), str(folder)]) == 0
+    assert "24 were there; 1 of these with another verdict, which stays" in capsys.readouterr().err
+    assert after.run(["join", str(tmp_path / "rows"), str(folder)]) == 0
+    assert "24 images taken; 24 of them without their pictures" in capsys.readouterr().err
+
+
+def test_a_picture_cannot_be_put_outside_the_folder(folder, tmp_path):
+    with Store(folder) as store:
+        rows = [{**r, "image": f"../../{i}.png"} for i, r in enumerate(store.rows.values())]
+        store.replace_rows(rows)
+    assert after.run(["join", str(tmp_path / "to"), str(folder)]) == 0
+    with Store(tmp_path / "to") as store:
+        assert all(r["image"].startswith("images/") for r in store.rows.values())
+
+
+def test_what_cannot_be_joined(folder, tmp_path):
+    other = part(tmp_path, "other", study(batch=3))
+    with pytest.raises(StudyError, match="batch 2, but 3 is asked"):
+        after.run(["join", str(folder), other])
+    with pytest.raises(StudyError, match="holds no study"):
+        after.run(["join", str(tmp_path / "new"), str(tmp_path / "typo")])
+    assert not (tmp_path / "typo").exists() and not (tmp_path / "new").exists()
+    with pytest.raises(StudyError, match="another process is working on"):
+        after.run(["join", str(folder), str(folder)])
 
 
 # --- people
