@@ -35,6 +35,7 @@ VALIDATION = {
 }
 _SD14 = ("Table 14", "SD 1.4")
 PAPERS = {"unet": _SD14, "unet_seed1": _SD14, "mmdit": ("TIAM in % against the refined step, SD 3", "SD 3")}
+OURS = ("Ours", "Ours (SD 3)", "Ours+", "paper + guidance", "Ours tuned")
 COST, GRID = ROOT / "benchmarks" / "methods.json", ROOT / "benchmarks" / "inner_loop.json"
 _MARKED = re.compile(r"(<!-- ([a-z]+)(?: ([a-z0-9_]+))? -->\n).*?(<!-- / -->)", re.DOTALL)
 
@@ -72,6 +73,25 @@ def methods(name: str) -> list[str]:
                 "won / lost", "p", "art explains", "things too many", "gradients", "time of plain")  # fmt: skip
         out += [*markdown_table(head, [_method(c, cost) for c in cells]), ""]
     return out[:-1]
+
+
+def pairs(name: str) -> list[str]:
+    """The paper's own two methods against every other one, on equal prompts and seeds."""
+    study, rows = study_of(name)
+    of: dict[str, dict[tuple, bool]] = {}
+    for row in rows:
+        of.setdefault(row["method"], {})[row["prompt"], row["seed"]] = row["success"]
+    ours = [one for one in OURS if one in of]
+
+    def against(mine: str, other: str) -> list[str]:
+        if mine == other:
+            return ["", ""]
+        both = of[mine].keys() & of[other].keys()
+        won, lost = (sum(of[a][k] and not of[b][k] for k in both) for a, b in ((mine, other), (other, mine)))
+        return [f"{won} / {lost}", f"{sign_test(won, lost):.2g}"]
+
+    head = ("against", *(said for one in ours for said in (f"{one}: won / lost", "p")))
+    return markdown_table(head, [[other, *(cell for one in ours for cell in against(one, other))] for other in of])
 
 
 def _own_steps(study: Study, rows: list[dict], one: PromptSet) -> list[tables.Cell]:
@@ -293,7 +313,7 @@ def _labelled(name: str, rows: Sequence[dict]) -> list[str]:
 
 
 PARTS: dict[str, Callable[[str], Sequence[str]]] = {
-    "methods": methods, "steps": steps, "regret": regret, "rates": rates, "updates": updates,
+    "methods": methods, "pairs": pairs, "steps": steps, "regret": regret, "rates": rates, "updates": updates,
     "labels": labels,
 }  # fmt: skip
 

@@ -68,26 +68,39 @@ def test_the_detector_is_counted_against_the_eye(tmp_path, monkeypatch):
     assert "| 66.7 % [20.8, 93.9] | 66.7 % [20.8, 93.9] |" in row
 
 
-def test_a_grid_of_presets_is_read_by_what_they_say(tmp_path, monkeypatch):
-    def one(iterations, lr):
-        moves = {"moves": [{"do": "refine", "iterations": iterations, "lr": lr}]}
-        return {"name": f"{iterations}, {lr}", "step": "", "kind": "preset file", "file": json.dumps(moves)}
-
-    kept = results.KEPT / "mmdit_guided" / "study.json"
-    study = json.loads(kept.read_text(encoding="utf-8"))
-    study["sets"][0]["cases"], study["seeds"] = study["sets"][0]["cases"][:1], [0, 1]
-    study["methods"] = [{"name": "plain", "step": "", "kind": "preset", "file": ""}, one(10, 0.3), one(5, 0.06)]
-    folder = tmp_path / "toy_updates"
-    folder.mkdir()
-    (folder / "study.json").write_text(json.dumps(study))
-    like = json.loads((kept.parent / "rows.jsonl").read_text(encoding="utf-8").splitlines()[0])
-    rows = [
-        {**like, "method": method, "step": "", "seed": seed, "success": seed < successes}
-        for method, successes in (("plain", 0), ("10, 0.3", 2), ("5, 0.06", 1))
-        for seed in (0, 1)
-    ]
-    (folder / "rows.jsonl").write_text("\n".join(map(json.dumps, rows)))
+@pytest.fixture
+def kept(tmp_path, monkeypatch):
+    """Puts a study of one prompt: for each method (and its preset's first move, or None) the seeds that succeed."""
+    like = results.KEPT / "mmdit_guided"
+    study = json.loads((like / "study.json").read_text(encoding="utf-8"))
+    row = json.loads((like / "rows.jsonl").read_text(encoding="utf-8").splitlines()[0])
     monkeypatch.setattr(results, "KEPT", tmp_path)
-    head, _, ten, five = results.updates("toy")
+
+    def put(name, methods, seeds):
+        study["sets"][0]["cases"], study["seeds"], study["methods"] = study["sets"][0]["cases"][:1], list(seeds), []
+        rows = []
+        for method, (move, successes) in methods.items():
+            file = json.dumps({"moves": [move]}) if move else ""
+            kind = "preset file" if move else "preset"
+            study["methods"].append({"name": method, "step": "", "kind": kind, "file": file})
+            rows += [{**row, "method": method, "step": "", "seed": s, "success": s in successes} for s in seeds]
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "study.json").write_text(json.dumps(study))
+        (tmp_path / name / "rows.jsonl").write_text("\n".join(map(json.dumps, rows)))
+
+    return put
+
+
+def test_a_grid_of_presets_is_read_by_what_they_say(kept):
+    ten, five = ({"do": "refine", "iterations": i, "lr": lr} for i, lr in ((10, 0.3), (5, 0.06)))
+    kept("toy_updates", {"plain": (None, ()), "a": (ten, (0, 1)), "b": (five, (0,))}, (0, 1))
+    head, _, first, second = results.updates("toy")
     assert head.startswith("| updates (plain: 0.0 % [") and head.endswith("| rate 0.06 | rate 0.3 |")
-    assert ten.startswith("| 10 |  | 100.0 % [") and five.startswith("| 5 | 50.0 % [")
+    assert first.startswith("| 10 |  | 100.0 % [") and second.startswith("| 5 | 50.0 % [")
+
+
+def test_methods_are_compared_on_equal_seeds(kept):
+    kept("toy", {"plain": (None, (4,)), "Ours": (None, (0, 1, 2)), "SynGen": (None, (0, 3, 4))}, range(5))
+    head, _, *body = results.pairs("toy")
+    assert head == "| against | Ours: won / lost | p |"
+    assert body == ["| plain | 3 / 1 | 0.62 |", "| Ours |  |  |", "| SynGen | 2 / 2 | 1 |"]
