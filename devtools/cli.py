@@ -59,10 +59,17 @@ def main(argv=None):
         return 130
 
 
-def in_venv(environment, *command, **options):
-    """Runs Python in the virtual environment; the repository root is on its path, so ComfyUI must not be."""
+def in_venv(environment, *command):
+    """Becomes Python in the virtual environment: whoever stops this process, by whatever signal, stops the work itself.
+    The repository root is on its path, so ComfyUI must not be."""
     env = {**os.environ, "PYTHONPATH": str(ROOT), "GSN_COMFYUI": str(environment.comfyui)}
-    child = subprocess.Popen([str(environment.python), *map(str, command)], env=env, cwd=ROOT, **options)
+    line = [str(environment.python), *map(str, command)]
+    sys.stdout.flush()
+    sys.stderr.flush()
+    if os.name != "nt":
+        os.chdir(ROOT)
+        os.execve(line[0], line, env)
+    child = subprocess.Popen(line, env=env, cwd=ROOT)  # there exec leaves the shell without a process to wait for
     while True:
         try:
             return child.wait()
@@ -117,7 +124,7 @@ def run_study(args):
     """Also passes on where ComfyUI's base folder is, and asks for Ray only where it is used."""
     environment = prepare(args.comfyui, ("ray",) if any(one.startswith("--ray") for one in args.rest) else ())
     os.environ["GSN_BASE"] = str(environment.base)
-    return in_venv(environment, "-m", "evaluation", *args.rest, stdout=sys.stdout)
+    return in_venv(environment, "-m", "evaluation", *args.rest)
 
 
 SCRIPTS = {"bench": ("benchmarks/run.py", ("test",)), "train": ("training/run.py", ())}
@@ -128,4 +135,4 @@ def run_script(args):
     if not (ROOT / script).exists():
         raise SetupError(f"{script} is not in this copy of the project (the published pack leaves it out).")
     environment = prepare(args.comfyui, extras)
-    return in_venv(environment, script, *args.rest, stdout=sys.stdout)
+    return in_venv(environment, script, *args.rest)

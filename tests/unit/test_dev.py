@@ -265,6 +265,21 @@ with server.Server(place, flags=[]) as running:
         time.sleep(0.05)
 
 
+@pytest.mark.skipif(os.name == "nt", reason="exec starts another process there")
+def test_what_is_killed_is_the_work_itself(tmp_path):
+    starter = f"""
+import sys
+from pathlib import Path
+from devtools import cli, environment
+place = environment.Environment(Path(sys.executable), Path({str(tmp_path)!r}), Path({str(tmp_path)!r}))
+cli.in_venv(place, "-c", "import os, time; print(os.getpid(), os.environ['GSN_COMFYUI'], flush=True); time.sleep(60)")
+"""
+    env = {**os.environ, "PYTHONPATH": str(environment.ROOT)}
+    with subprocess.Popen([sys.executable, "-c", starter], env=env, stdout=subprocess.PIPE, text=True) as started:
+        assert started.stdout.readline().split() == [str(started.pid), str(tmp_path)]
+        started.kill()
+
+
 def test_the_study_gets_its_own_arguments():
     args, rest = cli.parser().parse_known_args(["study", "--quick", "--help", "--comfyui", "P", "--cfg", "3"])
     assert args.run is cli.run_study and args.comfyui == "P" and rest == ["--quick", "--help", "--cfg", "3"]
