@@ -1,4 +1,4 @@
-"""What is made of a study's folder afterwards: `python dev.py study report|score|join|export|page|votes DIR`."""
+"""What is made of a study's folder afterwards: `python dev.py study report|sheet|score|join|export|page|votes DIR`."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from . import export, tables, user_study
 from .report import write_results
 from .rows import ABOUT, Store
 from .scores import check_scorers, make_detector, make_scorers, pixels, scored
+from .sheet import contact_sheet
 from .study import PLAIN, Study, StudyError, joined
 from .worker import Where
 
@@ -64,6 +65,34 @@ def report(parser: argparse.ArgumentParser, rest: list[str]) -> int:
     options = parser.parse_args(rest)
     with _store(options.folder) as store:
         _results(store, _opened(store), options.json)
+    return 0
+
+
+def sheet(parser: argparse.ArgumentParser, rest: list[str]) -> int:
+    """Make one picture: prompts down, methods across, one seed; blue-green frames where everything named was found."""
+    parser.add_argument("--methods", nargs="+", metavar="NAME", help="as in the report (all)")
+    parser.add_argument("--model", metavar="NAME", help="where the study has several")
+    parser.add_argument("--seed", type=int, help="one of the study's (its first)")
+    parser.add_argument("--prompts", type=int, default=12, metavar="N", help="the first that have pictures (12)")
+    parser.add_argument("--to", metavar="FILE", help="sheet.png in the folder, or a name that ends as Pillow knows")
+    options = parser.parse_args(rest)
+    with _store(options.folder) as store:
+        study = _opened(store)
+        model = _model(study, options.model)
+        labels = options.methods or [one.label for one in study.methods]
+        unknown = set(labels) - {one.label for one in study.methods}
+        if unknown:
+            raise StudyError(f"the study has no method '{min(unknown)}'")
+        rows = [row for row in tables.ordered(study, store.rows.values()) if row["model"] == model]
+        seed = study.seeds[0] if options.seed is None else options.seed
+        path = Path(options.to or store.folder / "sheet.png")
+        try:
+            contact_sheet(store, rows, labels, seed, options.prompts).save(path)
+        except (OSError, ValueError) as error:
+            raise StudyError(f"--to {path}: {error}") from None
+    log(str(path))
+    if options.json:
+        print(json.dumps({"sheet": str(path), "seed": seed, "methods": list(labels)}), flush=True)
     return 0
 
 
@@ -207,4 +236,6 @@ def votes(parser: argparse.ArgumentParser, rest: list[str]) -> int:
     return 0
 
 
-COMMANDS = {"report": report, "score": score, "join": join, "export": export_, "page": page, "votes": votes}
+COMMANDS = {
+    "report": report, "sheet": sheet, "score": score, "join": join, "export": export_, "page": page, "votes": votes,
+}  # fmt: skip

@@ -10,15 +10,18 @@ import pytest
 from PIL import Image
 
 from evaluation import after, user_study
+from evaluation import sheet as sheet_module
 from evaluation.charts import Line, Point, curve, ranking
 from evaluation.export import export, geneval_metadata
 from evaluation.prompts import marked_case
 from evaluation.report import curves, html, markdown
 from evaluation.rows import Store
 from evaluation.run import lacking
+from evaluation.sheet import contact_sheet
 from evaluation.study import Method, StudyError
 from evaluation.tables import cells, contract, ordered, table_csv, table_json
 from gsn.metrics.stats import sign_test, wilson
+from gsn.sheet import PAPER
 
 from .studies import CASES, fill, study
 
@@ -231,6 +234,50 @@ def test_pictures_are_scored_again_from_a_file(folder, tmp_path, capsys):
         with pytest.raises(StudyError, match=said):
             after.run(["score", str(folder), "--detections", str(file)])
         assert (folder / "rows.jsonl").read_bytes() == before
+
+
+# --- the contact sheet
+
+
+def test_the_sheet_has_prompts_down_and_methods_across(store):
+    rows = ordered(store.study, store.rows.values())
+    labels = ["Ours @ 4", "plain"]
+    made = contact_sheet(store, rows, labels, 1, 12)
+    tile, step = 112, 112 + sheet_module.GAP
+    left, top = sheet_module.LEFT, made.height - 2 * step
+    assert made.width == left + 2 * step
+    by_key = {(row["prompt"], row["method"], row["step"]): row for row in rows if row["seed"] == 1}
+    for line, case in enumerate(CASES):
+        for column, (name, at) in enumerate((("Ours", "4"), ("plain", ""))):
+            row = by_key[case.text, name, at]
+            x, y = left + column * step, top + line * step
+            inside = Image.open(io.BytesIO(store.picture(row))).convert("RGB").getpixel((5, 5))
+            assert made.getpixel((x + tile // 2, y + tile // 2)) == inside
+            assert made.getpixel((x + 1, y + 1)) == sheet_module.COLOURS[row["success"]]
+    assert {row["success"] for row in by_key.values()} == {True, False}
+
+
+def test_the_sheet_leaves_out_what_has_no_picture(store):
+    rows = ordered(store.study, store.rows.values())
+    for row in rows:
+        if row["prompt"] == CASES[0].text or row["method"] == "plain":
+            (store.folder / row["image"]).unlink()
+    one = contact_sheet(store, rows, ["plain", "Ours"], 0, 12)
+    assert one.height < contact_sheet(store, rows, ["plain", "Ours"], 0, 12).width  # one line, two columns
+    blank = one.getpixel((sheet_module.LEFT + 56, one.height - 60))
+    assert blank == PAPER
+    with pytest.raises(StudyError, match="no pictures of plain with seed 0"):
+        contact_sheet(store, rows, ["plain"], 0, 12)
+
+
+def test_the_sheet_command(folder, tmp_path, capsys):
+    assert after.run(["sheet", str(folder), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["methods"] == ["plain", "Ours", "Ours @ 4", "Ours @ 8"]
+    assert Image.open(folder / "sheet.png").size[0] == sheet_module.LEFT + 4 * (112 + sheet_module.GAP)
+    for more, said in ((["--methods", "nobody"], "no method 'nobody'"), (["--seed", "9"], "with seed 9"),
+                       (["--to", str(tmp_path / "x.y")], "unknown file extension")):  # fmt: skip
+        with pytest.raises(StudyError, match=said):
+            after.run(["sheet", str(folder), *more])
 
 
 # --- put together
