@@ -35,7 +35,10 @@ VALIDATION = {
 }
 _SD14 = ("Table 14", "SD 1.4")
 PAPERS = {"unet": _SD14, "unet_seed1": _SD14, "mmdit": ("TIAM in % against the refined step, SD 3", "SD 3")}
-OURS = ("Ours", "Ours (SD 3)", "Ours+", "paper + guidance", "Ours tuned")
+GUIDED = ("with guidance after it", "then art explains / things too many")
+TUNED = "Ours tuned"  # evaluation/presets
+OURS = ("Ours", "Ours (SD 3)", "Ours+", "paper + guidance", TUNED)
+GUIDANCE = {"unet": "SynGen", "mmdit": "guidance"}  # the guidance of the guided studies, by itself
 COST, GRID = ROOT / "benchmarks" / "methods.json", ROOT / "benchmarks" / "inner_loop.json"
 _MARKED = re.compile(r"(<!-- ([a-z]+)(?: ([a-z0-9_]+))? -->\n).*?(<!-- / -->)", re.DOTALL)
 
@@ -76,22 +79,44 @@ def methods(name: str) -> list[str]:
 
 
 def pairs(name: str) -> list[str]:
-    """The paper's own two methods against every other one, on equal prompts and seeds."""
-    study, rows = study_of(name)
-    of: dict[str, dict[tuple, bool]] = {}
-    for row in rows:
-        of.setdefault(row["method"], {})[row["prompt"], row["seed"]] = row["success"]
+    """The paper's own methods against every other one, on equal prompts and seeds."""
+    of = {method: cells for (method, step), cells in _by_method(name).items() if not step}
     ours = [one for one in OURS if one in of]
-
-    def against(mine: str, other: str) -> list[str]:
-        if mine == other:
-            return ["", ""]
-        both = of[mine].keys() & of[other].keys()
-        won, lost = (sum(of[a][k] and not of[b][k] for k in both) for a, b in ((mine, other), (other, mine)))
-        return [f"{won} / {lost}", f"{sign_test(won, lost):.2g}"]
-
     head = ("against", *(said for one in ours for said in (f"{one}: won / lost", "p")))
-    return markdown_table(head, [[other, *(cell for one in ours for cell in against(one, other))] for other in of])
+
+    def compared(one: str, other: str) -> list[str]:
+        return ["", ""] if one == other else _against(of[one], of[other])
+
+    return markdown_table(head, [[other, *(cell for one in ours for cell in compared(one, other))] for other in of])
+
+
+def _by_method(name: str) -> dict[tuple[str, str], dict[tuple, bool]]:
+    """Of a kept study: (method, step) -> (prompt, seed) -> success."""
+    of: dict[tuple[str, str], dict[tuple, bool]] = {}
+    for row in study_of(name)[1]:
+        of.setdefault((row["method"], row["step"]), {})[row["prompt"], row["seed"]] = row["success"]
+    return of
+
+
+def _against(mine: dict[tuple, bool], other: dict[tuple, bool]) -> list[str]:
+    """won / lost, and the sign test's p, on the prompts and seeds that both have."""
+    both = mine.keys() & other.keys()
+    won, lost = (sum(a[k] and not b[k] for k in both) for a, b in ((mine, other), (other, mine)))
+    return [f"{won} / {lost}", f"{sign_test(won, lost):.2g}"]
+
+
+def guided(model: str) -> list[str]:
+    """Refining and guiding against either alone: the kept study of guided cells beside that of all methods."""
+    both, alone = _by_method(f"{model}_guided"), _by_method(model)
+    head, columns = ["step"], []
+    for name in (GUIDANCE[model], TUNED):
+        on = both[PLAIN, ""].keys() & alone[name, ""].keys()
+        count = f"{sum(alone[name, ''][k] for k in on)} of {len(on)}"
+        head += [f"against {name} ({count}): won / lost", "p"]
+        columns.append(alone[name, ""])
+    body = [[step, *(cell for other in columns for cell in _against(cells, other))]
+            for (_, step), cells in both.items() if step]  # fmt: skip
+    return markdown_table(head, body)
 
 
 def _own_steps(study: Study, rows: list[dict], one: PromptSet) -> list[tables.Cell]:
@@ -145,13 +170,13 @@ def steps(model: str) -> list[str]:
     test, guided = report_of(model)["test"], guided_cells(model)
     n = test["plain"]["n"]
     paper = papers_curve(model)
-    head = ["step", f"success [95 %], n = {n}", "won / lost, to plain", *(["with guidance after it"] if guided else []),
+    head = ["step", f"success [95 %], n = {n}", "won / lost, to plain", *(GUIDED if guided else []),
             f"the paper's, {PAPERS[model][1]}, 2 entities"]  # fmt: skip
     body = [["plain", said(_successes(test["plain"]), n), *[""] * (len(head) - 2)]]
     for cell in test["curve"]:
         step = str(cell["step"])
         body.append([step, said(_successes(cell), n), f"{cell['won']} / {cell['lost']}",
-                     *([_guided(guided.get(step))] if guided else []), paper.get(cell["step"], "")])  # fmt: skip
+                     *(_guided(guided.get(step)) if guided else []), paper.get(cell["step"], "")])  # fmt: skip
     return [f"![{_title(model, n)}](figures/steps_{model}.svg)", "", *markdown_table(head, body)]
 
 
@@ -197,8 +222,11 @@ def guided_cells(model: str) -> dict[str, tables.Cell]:
     return {cell.step: cell for cell in tables.cells(*study_of(name)) if cell.step}
 
 
-def _guided(cell: tables.Cell | None) -> str:
-    return "" if cell is None else f"{said(cell.successes, cell.n)}, n = {cell.n}"
+def _guided(cell: tables.Cell | None) -> list[str]:
+    if cell is None:
+        return [""] * len(GUIDED)
+    explained, extra = (cell.more[name][0] for name in ("explained", "extra"))
+    return [f"{said(cell.successes, cell.n)}, n = {cell.n}", f"{explained:.3f} / {extra:.2f}"]
 
 
 def regret(_: str) -> list[str]:
@@ -313,8 +341,8 @@ def _labelled(name: str, rows: Sequence[dict]) -> list[str]:
 
 
 PARTS: dict[str, Callable[[str], Sequence[str]]] = {
-    "methods": methods, "pairs": pairs, "steps": steps, "regret": regret, "rates": rates, "updates": updates,
-    "labels": labels,
+    "methods": methods, "pairs": pairs, "steps": steps, "guided": guided, "regret": regret, "rates": rates,
+    "updates": updates, "labels": labels,
 }  # fmt: skip
 
 

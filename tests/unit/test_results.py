@@ -80,10 +80,11 @@ def kept(tmp_path, monkeypatch):
         study["sets"][0]["cases"], study["seeds"], study["methods"] = study["sets"][0]["cases"][:1], list(seeds), []
         rows = []
         for method, (move, successes) in methods.items():
+            method, _, step = method.partition(" @ ")
             file = json.dumps({"moves": [move]}) if move else ""
             kind = "preset file" if move else "preset"
-            study["methods"].append({"name": method, "step": "", "kind": kind, "file": file})
-            rows += [{**row, "method": method, "step": "", "seed": s, "success": s in successes} for s in seeds]
+            study["methods"].append({"name": method, "step": step, "kind": kind, "file": file})
+            rows += [{**row, "method": method, "step": step, "seed": s, "success": s in successes} for s in seeds]
         (tmp_path / name).mkdir()
         (tmp_path / name / "study.json").write_text(json.dumps(study))
         (tmp_path / name / "rows.jsonl").write_text("\n".join(map(json.dumps, rows)))
@@ -104,3 +105,12 @@ def test_methods_are_compared_on_equal_seeds(kept):
     head, _, *body = results.pairs("toy")
     assert head == "| against | Ours: won / lost | p |"
     assert body == ["| plain | 3 / 1 | 0.62 |", "| Ours |  |  |", "| SynGen | 2 / 2 | 1 |"]
+
+
+def test_guided_cells_are_compared_with_either_alone(kept, monkeypatch):
+    monkeypatch.setattr(results, "GUIDANCE", {"toy": "SynGen"})
+    kept("toy", {"SynGen": (None, (0, 1)), "Ours tuned": (None, (0, 3))}, range(4))
+    kept("toy_guided", {"plain": (None, ()), "both @ 8": (None, (0, 1, 2))}, range(3))
+    head, _, *body = results.guided("toy")
+    assert head == "| step | against SynGen (2 of 3): won / lost | p | against Ours tuned (1 of 3): won / lost | p |"
+    assert body == ["| 8 | 1 / 0 | 1 | 2 / 0 | 0.5 |"]
