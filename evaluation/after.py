@@ -36,8 +36,8 @@ def _store(folder: str) -> Store:
 
 
 def _opened(store: Store) -> Study:
-    if store.study is None:
-        raise StudyError(f"{store.folder} holds no study")
+    """Its study, which `_store` has made sure of, and what was wrong with the folder told."""
+    assert store.study is not None
     for line in store.said:
         log(line)
     store.said.clear()

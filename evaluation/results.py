@@ -92,16 +92,15 @@ def pairs(name: str) -> list[str]:
 
 def _by_method(name: str) -> dict[tuple[str, str], dict[tuple, bool]]:
     """Of a kept study: (method, step) -> (prompt, seed) -> success."""
-    of: dict[tuple[str, str], dict[tuple, bool]] = {}
+    of: dict[tuple[str, str], list[dict]] = {}
     for row in study_of(name)[1]:
-        of.setdefault((row["method"], row["step"]), {})[row["prompt"], row["seed"]] = row["success"]
-    return of
+        of.setdefault((row["method"], row["step"]), []).append(row)
+    return {key: tables.by_image(rows) for key, rows in of.items()}
 
 
 def _against(mine: dict[tuple, bool], other: dict[tuple, bool]) -> list[str]:
     """won / lost, and the sign test's p, on the prompts and seeds that both have."""
-    both = mine.keys() & other.keys()
-    won, lost = (sum(a[k] and not b[k] for k in both) for a, b in ((mine, other), (other, mine)))
+    won, lost = tables.against(mine, other) or (0, 0)
     return [f"{won} / {lost}", f"{sign_test(won, lost):.2g}"]
 
 

@@ -93,9 +93,7 @@ def _cell(rows: Sequence[dict], plain: Sequence[dict]) -> Cell:
     _, low, high = over_prompts(rows, "success")
     places = range(max(len(row["found"]) for row in rows))
     found = [[row["found"][i] for row in rows if i < len(row["found"])] for i in places]
-    other = {(row["prompt"], row["seed"]): row["success"] for row in plain}
-    pairs = [(row["success"], other[k]) for row in rows if (k := (row["prompt"], row["seed"])) in other]
-    won, lost = (sum(a and not b for a, b in pairs), sum(b and not a for a, b in pairs)) if pairs else (None, None)
+    won, lost = against(by_image(rows), by_image(plain)) or (None, None)
     gradients = [row["gradients"] for row in rows if row["gradients"] is not None]
     first = rows[0]
     return Cell(
@@ -115,6 +113,19 @@ def _cell(rows: Sequence[dict], plain: Sequence[dict]) -> Cell:
         gradients=sum(gradients) / len(gradients) if gradients else None,
         more={name: over_prompts(rows, name) for name in extra_columns(rows)},
     )
+
+
+def by_image(rows: Iterable[dict]) -> dict[tuple[str, int], bool]:
+    """Success by (prompt, seed), of one model, method and set."""
+    return {(row["prompt"], row["seed"]): row["success"] for row in rows}
+
+
+def against(mine: dict[tuple[str, int], bool], other: dict[tuple[str, int], bool]) -> tuple[int, int] | None:
+    """(won, lost): pairs of equal prompt and seed in which only one of the two succeeded; None where there are none."""
+    both = mine.keys() & other.keys()
+    if not both:
+        return None
+    return sum(mine[k] and not other[k] for k in both), sum(other[k] and not mine[k] for k in both)
 
 
 def over_prompts(rows: Sequence[dict], name: str) -> tuple[float, float, float]:
