@@ -59,17 +59,22 @@ def main(argv=None):
         return 130
 
 
+def module(name):
+    """As -m does, which would let a package of the same name in the caller's folder come first."""
+    return "-c", f"import runpy, sys; sys.path[0] = {str(ROOT)!r}; runpy.run_module({name!r}, None, '__main__', True)"
+
+
 def in_venv(environment, *command):
     """Becomes Python in the virtual environment: whoever stops this process, by whatever signal, stops the work itself.
-    The repository root is on its path, so ComfyUI must not be."""
+    It stays in the caller's folder, where relative paths are meant. The repository root is on its path, so ComfyUI
+    must not be."""
     env = {**os.environ, "PYTHONPATH": str(ROOT), "GSN_COMFYUI": str(environment.comfyui)}
     line = [str(environment.python), *map(str, command)]
     sys.stdout.flush()
     sys.stderr.flush()
     if os.name != "nt":
-        os.chdir(ROOT)
         os.execve(line[0], line, env)
-    child = subprocess.Popen(line, env=env, cwd=ROOT)  # there exec leaves the shell without a process to wait for
+    child = subprocess.Popen(line, env=env)  # there exec leaves the shell without a process to wait for
     while True:
         try:
             return child.wait()
@@ -91,7 +96,7 @@ def run_demo(args):
         "base": str(environment.base),
         "setup_seconds": round(time.monotonic() - began, 1),
     }
-    return in_venv(environment, "-m", "devtools.demo", json.dumps(request))
+    return in_venv(environment, *module("devtools.demo"), json.dumps(request))
 
 
 def run_test(args):
@@ -117,14 +122,14 @@ def run_serve(args):
 
 
 def run_support(args):
-    return in_venv(prepare(args.comfyui, ("test",)), "-m", "devtools.support")
+    return in_venv(prepare(args.comfyui, ("test",)), *module("devtools.support"))
 
 
 def run_study(args):
     """Also passes on where ComfyUI's base folder is, and asks for Ray only where it is used."""
     environment = prepare(args.comfyui, ("ray",) if any(one.startswith("--ray") for one in args.rest) else ())
     os.environ["GSN_BASE"] = str(environment.base)
-    return in_venv(environment, "-m", "evaluation", *args.rest)
+    return in_venv(environment, *module("evaluation"), *args.rest)
 
 
 SCRIPTS = {"bench": ("benchmarks/run.py", ("test",)), "train": ("training/run.py", ())}
@@ -135,4 +140,4 @@ def run_script(args):
     if not (ROOT / script).exists():
         raise SetupError(f"{script} is not in this copy of the project (the published pack leaves it out).")
     environment = prepare(args.comfyui, extras)
-    return in_venv(environment, script, *args.rest)
+    return in_venv(environment, ROOT / script, *args.rest)

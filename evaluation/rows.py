@@ -13,7 +13,7 @@ import json
 import os
 import re
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from .study import Batch, Study, StudyError, from_json, to_json
@@ -41,8 +41,10 @@ class Store:
         self.said: list[str] = []
         self.study: Study | None = None
         self._lock = None
+        self._made = False
 
     def __enter__(self) -> Store:
+        self._made = not self.folder.exists()
         with self._room():
             (self.folder / IMAGES).mkdir(parents=True, exist_ok=True)
         self._lock = _locked(self.folder / "lock")
@@ -75,6 +77,12 @@ class Store:
         if self._lock is not None:
             self._lock.close()
             self._lock = None
+        if self._made and self.study is None:  # refused before anything began
+            self._made = False
+            with suppress(OSError):  # somebody else's file is in it
+                (self.folder / "lock").unlink(missing_ok=True)
+                (self.folder / IMAGES).rmdir()
+                self.folder.rmdir()
 
     # --- reading
 

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -280,6 +281,17 @@ cli.in_venv(place, "-c", "import os, time; print(os.getpid(), os.environ['GSN_CO
         started.kill()
 
 
+def test_paths_are_meant_from_the_callers_folder_whatever_lies_there(tmp_path):
+    (tmp_path / "evaluation").mkdir()
+    (tmp_path / "evaluation" / "__init__.py").write_text("raise SystemExit('the wrong package')")
+    kept = tmp_path / "kept"
+    shutil.copytree(environment.ROOT / "evaluation" / "results" / "unet3", kept)
+    env = {**os.environ, "PYTHONPATH": str(environment.ROOT)}
+    line = [sys.executable, *cli.module("evaluation"), "report", "kept"]
+    subprocess.run(line, cwd=tmp_path, env=env, check=True, capture_output=True, text=True)
+    assert (kept / "report.html").exists()
+
+
 def test_the_study_gets_its_own_arguments():
     args, rest = cli.parser().parse_known_args(["study", "--quick", "--help", "--comfyui", "P", "--cfg", "3"])
     assert args.run is cli.run_study and args.comfyui == "P" and rest == ["--quick", "--help", "--cfg", "3"]
@@ -287,6 +299,7 @@ def test_the_study_gets_its_own_arguments():
 
 FAKE_SERVER = """
 import os
+import shutil
 import subprocess
 import sys
 import time

@@ -189,6 +189,17 @@ def test_two_processes_do_not_share_a_folder(folder):
         Store(folder).__enter__()
 
 
+def test_a_folder_in_which_nothing_began_is_not_left_behind(tmp_path):
+    with Store(tmp_path / "mistyped"):
+        assert (tmp_path / "mistyped").is_dir()
+    (tmp_path / "mine").mkdir()
+    with Store(tmp_path / "mine"):
+        pass
+    with Store(tmp_path / "used"):
+        (tmp_path / "used" / "notes.txt").write_text("mine")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["mine", "used"]
+
+
 def test_rows_without_a_study_are_not_taken_over(folder):
     (folder / "study.json").unlink()
     with pytest.raises(StudyError, match="rows but no"):
