@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from gsn.metrics.stats import bootstrap_mean, sign_test, wilson
@@ -37,6 +37,7 @@ _SD14 = ("Table 14", "SD 1.4")
 PAPERS = {"unet": _SD14, "unet_seed1": _SD14, "mmdit": ("TIAM in % against the refined step, SD 3", "SD 3")}
 GUIDED = ("with guidance after it", "then art explains / things too many")
 TUNED = "Ours tuned"  # evaluation/presets
+BEST = ("Ours+", "paper + guidance")  # the paper's best on the UNet, and what is nearest to it on the MM-DiT
 OURS = ("Ours", "Ours (SD 3)", "Ours+", "paper + guidance", TUNED)
 GUIDANCE = {"unet": "SynGen", "mmdit": "guidance"}  # the guidance of the guided studies, by itself
 COST, GRID = ROOT / "benchmarks" / "methods.json", ROOT / "benchmarks" / "inner_loop.json"
@@ -83,11 +84,30 @@ def pairs(name: str) -> list[str]:
     of = {method: cells for (method, step), cells in _by_method(name).items() if not step}
     ours = [one for one in OURS if one in of]
     head = ("against", *(said for one in ours for said in (f"{one}: won / lost", "p")))
+    return markdown_table(head, [[other, *(cell for one in ours for cell in _beside(one, other, of))] for other in of])
 
-    def compared(one: str, other: str) -> list[str]:
-        return ["", ""] if one == other else _against(of[one], of[other])
 
-    return markdown_table(head, [[other, *(cell for one in ours for cell in compared(one, other))] for other in of])
+def counts(name: str) -> list[str]:
+    """How many of the named things a picture has: finer than all or not, where all are seldom there."""
+    by_method: dict[str, list[dict]] = {}
+    for row in study_of(name)[1]:
+        by_method.setdefault(row["method"], []).append({**row, "count": sum(row["found"])})
+    of = {method: {(row["prompt"], row["seed"]): row["count"] for row in rows} for method, rows in by_method.items()}
+    most = max(len(row["found"]) for rows in by_method.values() for row in rows)
+    others = [one for one in (PLAIN, *BEST) if one in of]
+    head = ("method", f"pictures with 0 to {most} of {most}", "on average [95 % of prompts]",
+            *(said for one in others for said in (f"against {one}: more / fewer", "p")))  # fmt: skip
+    body = []
+    for method, rows in by_method.items():
+        pictures = [sum(row["count"] == k for row in rows) for k in range(most + 1)]
+        mean, low, high = tables.over_prompts(rows, "count")
+        body.append([method, " / ".join(map(str, pictures)), f"{mean:.2f} [{low:.2f}, {high:.2f}]",
+                     *(cell for one in others for cell in _beside(method, one, of))])  # fmt: skip
+    return markdown_table(head, body)
+
+
+def _beside(one: str, other: str, of: Mapping[str, Mapping]) -> list[str]:
+    return ["", ""] if one == other else _against(of[one], of[other])
 
 
 def _by_method(name: str) -> dict[tuple[str, str], dict[tuple, bool]]:
@@ -98,7 +118,7 @@ def _by_method(name: str) -> dict[tuple[str, str], dict[tuple, bool]]:
     return {key: tables.by_image(rows) for key, rows in of.items()}
 
 
-def _against(mine: dict[tuple, bool], other: dict[tuple, bool]) -> list[str]:
+def _against(mine: Mapping[tuple, int], other: Mapping[tuple, int]) -> list[str]:
     """won / lost, and the sign test's p, on the prompts and seeds that both have."""
     won, lost = tables.against(mine, other) or (0, 0)
     return [f"{won} / {lost}", f"{sign_test(won, lost):.2g}"]
@@ -340,8 +360,8 @@ def _labelled(name: str, rows: Sequence[dict]) -> list[str]:
 
 
 PARTS: dict[str, Callable[[str], Sequence[str]]] = {
-    "methods": methods, "pairs": pairs, "steps": steps, "guided": guided, "regret": regret, "rates": rates,
-    "updates": updates, "labels": labels,
+    "methods": methods, "pairs": pairs, "counts": counts, "steps": steps, "guided": guided, "regret": regret,
+    "rates": rates, "updates": updates, "labels": labels,
 }  # fmt: skip
 
 

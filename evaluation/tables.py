@@ -9,7 +9,7 @@ from __future__ import annotations
 import csv
 import io
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from gsn.metrics.stats import bootstrap_mean, sign_test, wilson
@@ -120,12 +120,13 @@ def by_image(rows: Iterable[dict]) -> dict[tuple[str, int], bool]:
     return {(row["prompt"], row["seed"]): row["success"] for row in rows}
 
 
-def against(mine: dict[tuple[str, int], bool], other: dict[tuple[str, int], bool]) -> tuple[int, int] | None:
-    """(won, lost): pairs of equal prompt and seed in which only one of the two succeeded; None where there are none."""
+def against(mine: Mapping[tuple[str, int], int], other: Mapping[tuple[str, int], int]) -> tuple[int, int] | None:
+    """(won, lost): pairs of equal prompt and seed in which one of the two has more, or alone succeeded; None where
+    there are no pairs."""
     both = mine.keys() & other.keys()
     if not both:
         return None
-    return sum(mine[k] and not other[k] for k in both), sum(other[k] and not mine[k] for k in both)
+    return sum(mine[k] > other[k] for k in both), sum(other[k] > mine[k] for k in both)
 
 
 def over_prompts(rows: Sequence[dict], name: str) -> tuple[float, float, float]:

@@ -107,6 +107,25 @@ def test_methods_are_compared_on_equal_seeds(kept):
     assert body == ["| plain | 3 / 1 | 0.62 |", "| Ours |  |  |", "| SynGen | 2 / 2 | 1 |"]
 
 
+def test_things_are_counted_where_all_are_seldom_there(kept):
+    kept("toy", {"plain": (None, ()), "Ours+": (None, ()), "SynGen": (None, ())}, range(4))
+    path = results.KEPT / "toy" / "rows.jsonl"
+    rows = [json.loads(line) for line in path.read_text().splitlines()]
+    for row, found in zip(rows, [0, 1, 1, 1, 2, 2, 1, 3, 2, 0, 0, 3], strict=True):
+        row["found"] = [i < found for i in range(3)]
+    path.write_text("\n".join(map(json.dumps, rows)))
+    head, _, *body = results.counts("toy")
+    assert head == (
+        "| method | pictures with 0 to 3 of 3 | on average [95 % of prompts] | against plain: more / fewer | p |"
+        " against Ours+: more / fewer | p |"
+    )
+    assert body == [
+        "| plain | 1 / 3 / 0 / 0 | 0.75 [0.75, 0.75] |  |  | 0 / 3 | 0.25 |",
+        "| Ours+ | 0 / 1 / 2 / 1 | 2.00 [2.00, 2.00] | 3 / 0 | 0.25 |  |  |",
+        "| SynGen | 2 / 0 / 1 / 1 | 1.25 [1.25, 1.25] | 2 / 2 | 1 | 0 / 2 | 0.5 |",
+    ]
+
+
 def test_guided_cells_are_compared_with_either_alone(kept, monkeypatch):
     monkeypatch.setattr(results, "GUIDANCE", {"toy": "SynGen"})
     kept("toy", {"SynGen": (None, (0, 1)), "Ours tuned": (None, (0, 3))}, range(4))
