@@ -92,7 +92,7 @@ def counts(name: str) -> list[str]:
     by_method: dict[str, list[dict]] = {}
     for row in study_of(name)[1]:
         by_method.setdefault(row["method"], []).append({**row, "count": sum(row["found"])})
-    of = {method: {(row["prompt"], row["seed"]): row["count"] for row in rows} for method, rows in by_method.items()}
+    of = {method: tables.by_image(rows, "count") for method, rows in by_method.items()}
     most = max(len(row["found"]) for rows in by_method.values() for row in rows)
     others = [one for one in (PLAIN, *BEST) if one in of]
     head = ("method", f"pictures with 0 to {most} of {most}", "on average [95 % of prompts]",
@@ -110,7 +110,7 @@ def _beside(one: str, other: str, of: Mapping[str, Mapping]) -> list[str]:
     return ["", ""] if one == other else _against(of[one], of[other])
 
 
-def _by_method(name: str) -> dict[tuple[str, str], dict[tuple, bool]]:
+def _by_method(name: str) -> dict[tuple[str, str], dict[tuple[str, int], int]]:
     """Of a kept study: (method, step) -> (prompt, seed) -> success."""
     of: dict[tuple[str, str], list[dict]] = {}
     for row in study_of(name)[1]:

@@ -115,9 +115,9 @@ def _cell(rows: Sequence[dict], plain: Sequence[dict]) -> Cell:
     )
 
 
-def by_image(rows: Iterable[dict]) -> dict[tuple[str, int], bool]:
-    """Success by (prompt, seed), of one model, method and set."""
-    return {(row["prompt"], row["seed"]): row["success"] for row in rows}
+def by_image(rows: Iterable[dict], name: str = "success") -> dict[tuple[str, int], int]:
+    """A column by (prompt, seed), of one model, method and set."""
+    return {(row["prompt"], row["seed"]): row[name] for row in rows}
 
 
 def against(mine: Mapping[tuple[str, int], int], other: Mapping[tuple[str, int], int]) -> tuple[int, int] | None:
