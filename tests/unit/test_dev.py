@@ -299,7 +299,6 @@ def test_the_study_gets_its_own_arguments():
 
 FAKE_SERVER = """
 import os
-import shutil
 import subprocess
 import sys
 import time
