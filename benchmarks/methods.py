@@ -1,10 +1,11 @@
 """What each method costs: a whole run of a demo model with it, as a multiple of the plain run beside it.
 
-`GSN_COMFYUI=... .venv/bin/python benchmarks/methods.py [NAME...]` in the environment that `dev.py bench` makes. Every
-method and the plain run take turns on the same prompt (validation's) and seed through the real server, four images at
-once: 50 steps of ddpm on the UNet, or, for a preset that names noise levels of flow models, 28 of euler on the MM-DiT.
-A ratio is between processor seconds of the server, which has one thread, so that other work on the machine
-does not count. methods.json holds them for README's table.
+`GSN_COMFYUI=... .venv/bin/python benchmarks/methods.py [NAME...] [--study DIR...]` in the environment that `dev.py
+bench` makes. Presets of the pack run on the UNet, or, those that name noise levels of flow models, on the MM-DiT;
+the methods of a study's folder run on its own demo models. Every method and the plain run take turns on the same
+prompt (validation's) and seed through the real server, four images at once: 50 steps of ddpm on the UNet, 28 of euler
+on the MM-DiT. A ratio is between processor seconds of the server, which has one thread, so that other work on the
+machine does not count. methods.json holds them, by model and method, for README's table and evaluation/RESULTS.md.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import argparse
 import json
 import os
 import sys
+import tempfile
 from pathlib import Path
 
 import psutil
@@ -20,9 +22,11 @@ import psutil
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
-from devtools.environment import Environment  # noqa: E402
+from devtools.environment import Environment, make_base  # noqa: E402
 from devtools.server import Server  # noqa: E402
 from evaluation.models import Model, demo_model  # noqa: E402
+from evaluation.rows import ABOUT  # noqa: E402
+from evaluation.study import PLAIN, Method, from_json  # noqa: E402
 from gsn.presets import PRESETS  # noqa: E402
 
 FOUND = Path(__file__).with_suffix(".json")
@@ -31,7 +35,7 @@ NEED_BOXES = ("BoxDiff", "SAGA boxes")
 BOXES = [{"x": 8, "y": 24, "width": 52, "height": 80}, {"x": 70, "y": 24, "width": 52, "height": 80}]
 
 
-def graph(on: Model, prompt: str, seed: int, name: str | None) -> dict:
+def graph(on: Model, prompt: str, seed: int, method: Method) -> dict:
     nodes = {
         "model": {"class_type": "GSNDemoModel", "inputs": {"which": on.name}},
         "positive": {"class_type": "GSNSubjects", "inputs": {"clip": ["model", 1], "text": prompt, "subjects": ""}},
@@ -39,12 +43,13 @@ def graph(on: Model, prompt: str, seed: int, name: str | None) -> dict:
         "latent": {"class_type": "EmptyLatentImage", "inputs": {"width": 128, "height": 128, "batch_size": IMAGES}},
     }
     model = ["model", 0]
-    if name in NEED_BOXES:
+    if method.name in NEED_BOXES:
         drawn = {"width": 128, "height": 128, "editor_state": {"__value__": BOXES}}  # as the editor sends a list
         nodes["boxes"] = {"class_type": "CreateBoundingBoxes", "inputs": drawn}
         nodes["positive"]["inputs"] |= {"boxes": ["boxes", 1], "canvas_width": 128, "canvas_height": 128}
-    if name is not None:
-        nodes["preset"] = {"class_type": "GSNPreset", "inputs": {"model": model, "preset": name}}
+    if method.name != PLAIN:
+        chosen = {"file": f"{method.name}.json"} if method.file else {"preset": method.name}
+        nodes["preset"] = {"class_type": "GSNPreset", "inputs": {"model": model, "preset": PLAIN, **chosen}}
         model = ["preset", 0]
     sampler = {"model": model, "seed": seed, "steps": on.steps, "cfg": on.cfg, "sampler_name": on.sampler,
                "scheduler": on.scheduler, "positive": ["positive", 0], "negative": ["negative", 0],
@@ -64,26 +69,43 @@ def seconds(server: Server, *what) -> float:
     return after.user + after.system - before.user - before.system
 
 
+def presets(names: list[str]) -> list[tuple[Model, Method]]:
+    """The pack's own (all that run on a demo model, if none is named), each with the model it is measured on."""
+    models = {noise: demo_model("mmdit" if noise == "flow" else "unet") for noise in ("any", "ddpm", "flow")}
+    runs = [name for name, one in PRESETS.items() if one.moves and one.family == "any"]
+    return [(models[PRESETS[name].noise], Method(name)) for name in names or runs]
+
+
+def studied(folder: Path) -> list[tuple[Model, Method]]:
+    study = from_json((folder / ABOUT).read_text(encoding="utf-8"), str(folder))
+    return [(demo_model(on.name), method) for on in study.models for method in study.methods if method.name != PLAIN]
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("name", nargs="*", metavar="NAME", help="methods to measure (all that run on a demo model)")
-    runs = [name for name, one in PRESETS.items() if one.moves and one.family == "any"]
-    names = parser.parse_args().name or runs
+    parser.add_argument("name", nargs="*", metavar="NAME", help="presets to measure (all that run on a demo model)")
+    parser.add_argument("--study", action="append", type=Path, default=[], metavar="DIR", help="and these methods")
+    options = parser.parse_args()
+    todo = presets(options.name) if options.name or not options.study else []
+    todo += [one for folder in options.study for one in studied(folder)]
     about = json.loads((ROOT / "demo" / "validation.json").read_text())
     prompt = "a photo of a {} and a {}".format(*about["validation"]["pairs"][0])
     found = json.loads(FOUND.read_text()) if FOUND.exists() else {}
     os.environ["OMP_NUM_THREADS"] = "1"
-    environment = Environment(Path(sys.executable), Path(os.environ["GSN_COMFYUI"]), ROOT / ".comfyui" / "base")
-    models = {noise: demo_model("mmdit" if noise == "flow" else "unet") for noise in ("any", "ddpm", "flow")}
-    with Server(environment) as server:
-        for on in (models["any"], models["flow"]):
-            seconds(server, on, prompt, SEED - 1, None)  # warms up
-        for name in names:
-            on = models[PRESETS[name].noise]
-            spent = {"plain": seconds(server, on, prompt, SEED, None), "with": seconds(server, on, prompt, SEED, name)}
-            found[name] = {"ratio": spent["with"] / spent["plain"], "n": IMAGES, "on": on.name, **spent}
-            FOUND.write_text(json.dumps(found, indent=1) + "\n")
-            print(name, found[name], file=sys.stderr, flush=True)
+    with tempfile.TemporaryDirectory() as base:
+        environment = Environment(Path(sys.executable), Path(os.environ["GSN_COMFYUI"]), make_base(Path(base)))
+        with Server(environment) as server:
+            for on in {on.name: on for on, _ in todo}.values():
+                seconds(server, on, prompt, SEED - 1, Method(PLAIN))  # warms up
+            for on, method in todo:
+                if method.file:
+                    (environment.base / "input" / f"{method.name}.json").write_text(method.file, encoding="utf-8")
+                spent = {name: seconds(server, on, prompt, SEED, one) for name, one in
+                         (("plain", Method(PLAIN)), ("with", method))}  # fmt: skip
+                cost = {"ratio": spent["with"] / spent["plain"], "n": IMAGES, **spent}
+                found.setdefault(on.name, {})[method.name] = cost
+                FOUND.write_text(json.dumps(found, indent=1) + "\n")
+                print(f"{method.name} on {on.name}", cost, file=sys.stderr, flush=True)
     return 0
 
 

@@ -116,8 +116,9 @@ def cost(name, preset, measured):
     """A method's time in plain runs, for README: measured on a demo model, or else counted for the model it is for."""
     if not preset.moves:
         return "1"
-    if name in measured:
-        return f"{measured[name]['ratio']:.1f} x"
+    found = measured.get("mmdit" if preset.noise == "flow" else "unet", {})
+    if name in found:
+        return f"{found[name]['ratio']:.1f} x"
     counted = [(model, factor(preset, model)) for model, (*_, family) in REAL.items() if family == preset.family]
     return f"{counted[0][1]:.1f} x, counted for {counted[0][0]}" if counted else "not measured"
 

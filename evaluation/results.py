@@ -180,7 +180,7 @@ def _method(cell: tables.Cell, cost: dict) -> list[str]:
         score("explained", ".3f"),
         score("extra", ".2f"),
         "" if cell.gradients is None else f"{cell.gradients:.0f}",
-        f"{cost[cell.method]['ratio']:.1f} x" if cost.get(cell.method, {}).get("on") == cell.model else "",
+        f"{cost[cell.model][cell.method]['ratio']:.1f} x" if cell.method in cost.get(cell.model, {}) else "",
     ]
 
 
