@@ -178,9 +178,16 @@ def test_what_cannot_be_made_is_refused_before_anything_starts(arguments, said):
         asked(*arguments)
 
 
-def test_the_demo_models_say_how_they_are_sampled():
+@pytest.mark.parametrize(
+    ("gpu", "able", "dtype"),
+    [(True, {}, "bf16"), (False, {"avx2": True, "amx_bf16": True}, "bf16"),
+     (False, {"avx2": True, "avx512_bf16": False}, "fp32")],
+)  # fmt: skip
+def test_the_demo_models_say_how_they_are_sampled(monkeypatch, gpu, able, dtype):
+    monkeypatch.setattr("torch.accelerator.is_available", lambda: gpu)
+    monkeypatch.setattr("torch.cpu.get_capabilities", lambda: able)
     assert demo_models()[0] == "unet"
-    assert demo_model("unet") == Model("unet", width=128, height=128, steps=50, cfg=3.0, dtype="bf16")
+    assert demo_model("unet") == Model("unet", width=128, height=128, steps=50, cfg=3.0, dtype=dtype)
     assert named_model("unet") == demo_model("unet") and named_model("a/b.safetensors").name == "b"
 
 
