@@ -125,9 +125,16 @@ def run_support(args):
     return in_venv(prepare(args.comfyui, ("test",)), *module("devtools.support"))
 
 
+CHECKPOINTS = (".safetensors", ".sft", ".ckpt", ".pt", ".pth", ".bin")
+
+
 def run_study(args):
-    """Also passes on where ComfyUI's base folder is, and asks for Ray only where it is used."""
-    environment = prepare(args.comfyui, ("ray",) if any(one.startswith("--ray") for one in args.rest) else ())
+    """Also passes on where ComfyUI's base folder is, and asks for what only some studies use."""
+    wanted = {
+        "ray": any(one.startswith("--ray") for one in args.rest),
+        "detect": any("coco" in one or one.endswith(CHECKPOINTS) for one in args.rest),
+    }
+    environment = prepare(args.comfyui, [extra for extra, asked in wanted.items() if asked])
     os.environ["GSN_BASE"] = str(environment.base)
     return in_venv(environment, *module("evaluation"), *args.rest)
 

@@ -99,7 +99,7 @@ def sheet(parser: argparse.ArgumentParser, rest: list[str]) -> int:
 def score(parser: argparse.ArgumentParser, rest: list[str]) -> int:
     """Score the pictures that are there again: by another detector, by detections from a file, with further columns."""
     parser.add_argument("--detections", metavar="FILE", help="JSON of any detector; images as rows.jsonl names them")
-    parser.add_argument("--detector", help="demo, none or a .tflite file")
+    parser.add_argument("--detector", help="coco, demo, none or a .tflite file")
     parser.add_argument("--threshold", type=float, metavar="T", help="a detection counts from this score on")
     parser.add_argument("--score", action="append", metavar="NAME", help="a further score; may be repeated")
     options = parser.parse_args(rest)

@@ -44,7 +44,8 @@ def parser() -> argparse.ArgumentParser:
     add("--prompts", type=int, metavar="N", help="of each set (all of the demo's, 10 or 300 of the paper's)")
     add("--seeds", metavar="0-15", help="whole numbers and ranges (0-15)")
     add("--batch", type=int, metavar="N", help="images at once (8, or 1 for a checkpoint)")
-    add("--detector", help="demo, none, rtdetr:FILE or a .tflite file (demo for the demo models, else none)")
+    add("--detector", help="coco, demo, none, rtdetr:FILE or a .tflite file (demo for the demo models; else coco,"
+        " or none where it does not know every subject)")  # fmt: skip
     add("--threshold", type=float, metavar="T", help="a detection counts from this score on (the detector's own)")
     add("--score", action="append", metavar="NAME", help="a further score of evaluation/scores.py; may be repeated")
     for name, kind in (("sampling-steps", int), ("cfg", float), ("sampler", str), ("scheduler", str), ("size", int),
@@ -182,7 +183,7 @@ def asked_study(options: argparse.Namespace, before: Study | None = None) -> Stu
     batch = options.batch if options.batch is not None else before.batch if before else 8 if demo else 1
     if batch < 1:
         raise StudyError("--batch must be at least 1")
-    detector = options.detector or (before.detector if before else "demo" if demo else "none")
+    detector = options.detector or (before.detector if before else usual_detector(demo, sets))
     return Study(models, methods, sets, seeds, batch, detector, chosen_threshold(options, detector, before), scorers,
                  made_with())  # fmt: skip
 
@@ -219,6 +220,14 @@ def chosen_seeds(text: str) -> tuple[int, ...]:
         return read_seeds(text)
     except ValueError as error:
         raise StudyError(f"--seeds: {error}") from None
+
+
+def usual_detector(demo: bool, sets: tuple[PromptSet, ...]) -> str:
+    """The demo models' own; for checkpoints the COCO detector that ships, unless it could never find a subject."""
+    from gsn.metrics.detections import COCO
+
+    known = all(subject in COCO for one in sets for case in one.cases for subject in case.subjects)
+    return "demo" if demo else "coco" if known else "none"
 
 
 def chosen_threshold(options: argparse.Namespace, detector: str, before: Study | None) -> float:

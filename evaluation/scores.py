@@ -37,8 +37,8 @@ class Detector:
 
 
 def make_detector(name: str) -> Detector | None:
-    """`demo`; `rtdetr:FILE`, ComfyUI's own with a file of its diffusion_models; a path of a .tflite file; or `none`,
-    where nothing is detected. Raises StudyError."""
+    """`coco`, which ships; `demo`; `rtdetr:FILE`, ComfyUI's own with a file of its diffusion_models; a path of a
+    .tflite file; or `none`, where nothing is detected. Raises StudyError."""
     if name == "none":
         return None
     if name == "demo":
@@ -48,6 +48,14 @@ def make_detector(name: str) -> Detector | None:
 
         demo = DemoDetector(_DEMO)
         return Detector(demo.nouns, demo.threshold, lambda images: demo.detections(torch.from_numpy(images)))
+    if name == "coco":
+        from gsn.metrics.coco_detector import CocoDetector
+
+        try:
+            ours = CocoDetector()
+        except (ImportError, OSError) as error:
+            raise StudyError(f"--detector coco: {error}") from None
+        return Detector(ours.classes, 0.5, ours.detections)
     if name.startswith(RTDETR):
         from gsn.metrics.detections import COCO
 
@@ -65,7 +73,9 @@ def make_detector(name: str) -> Detector | None:
             "the pictures of this folder were scored by detections from a file; before more are made, score them by a"
             " detector: study score DIR --detector NAME"
         )
-    raise StudyError(f"there is no detector '{name}'; there are: demo, none, rtdetr:FILE, and the path of a .tflite")
+    raise StudyError(
+        f"there is no detector '{name}'; there are: coco, demo, none, rtdetr:FILE, and the path of a .tflite"
+    )
 
 
 def _image_scores(*columns: str) -> Callable[[Sequence[Path]], Scorer]:

@@ -7,7 +7,7 @@ from typing_extensions import override
 
 from ..evaluation.prompts import NAMES, SPLITS, PromptSet, demo_set, marked_case, paper_set, read_prompts
 from ..gsn.draw_tiam import bars, verdicts
-from ..gsn.host.detectors import NO_FILE, in_input_folder, state_of, tflite_files
+from ..gsn.host.detectors import NO_FILE, in_input_folder, missing_runtime, state_of, tflite_files
 from ..gsn.host.score import score_pictures
 from ..gsn.metrics.tiam_report import as_json, as_text
 from ..gsn.plan import GsnError
@@ -170,12 +170,14 @@ class GSNTIAMScore(io.ComfyNode):
                 io.DynamicCombo.Input(
                     "detector",
                     options=[
+                        io.DynamicCombo.Option("COCO detector", [_threshold_input(0.5)]),
                         io.DynamicCombo.Option("RT-DETR boxes", [boxes, _threshold_input(0.5, below)]),
                         io.DynamicCombo.Option("demo detector", [_threshold_input(0.5)]),
                         io.DynamicCombo.Option("JSON", [text, _threshold_input(0.25)]),
                         io.DynamicCombo.Option("TensorFlow Lite file", [file, _threshold_input(0.5)]),
                     ],
-                    tooltip="Where the detections come from. The demo detector only knows pictures of the demo models.",
+                    tooltip="Where the detections come from. The COCO detector comes with the pack and needs ONNX"
+                    " Runtime installed; the demo detector only knows pictures of the demo models.",
                 ),
                 Case.Input(
                     "case",
@@ -204,6 +206,12 @@ class GSNTIAMScore(io.ComfyNode):
     @override
     def fingerprint_inputs(cls, detector, **kwargs):
         return state_of(detector.get("detections"))
+
+    @classmethod
+    @override
+    def validate_inputs(cls, detector):
+        missing = missing_runtime(detector["detector"][0])
+        return f"GSNTIAMScore: {missing}" if missing else True
 
     @classmethod
     @override

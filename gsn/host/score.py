@@ -12,7 +12,7 @@ from torch import Tensor
 from ..draw_tiam import Verdict
 from ..metrics.detections import check_classes
 from ..metrics.tiam import THRESHOLDS, Row, Summary, score_image, summary
-from .detectors import Found, boxes_found, demo_found, file_found, json_found
+from .detectors import Found, boxes_found, coco_found, demo_found, file_found, json_found
 
 
 @dataclass(frozen=True)
@@ -63,6 +63,8 @@ def score_pictures(
 
 
 def _found(detector: str, batches: Sequence[Tensor], pictures: int, boxes: Sequence, text: str, file: str) -> Found:
+    if detector == "COCO detector":
+        return coco_found(batches)
     if detector == "RT-DETR boxes":
         return boxes_found(boxes, batches)
     if detector == "demo detector":

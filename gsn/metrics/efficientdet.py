@@ -1,9 +1,9 @@
 """EfficientDet-Lite or another TensorFlow Lite detector from a file of the user's, run by MediaPipe.
 
-MediaPipe (Apache-2.0) is an optional extra: `pip install mediapipe`. No weights come with it or with the other
-packages that we opened (web/docs/GSNTIAMScore.md names them), so the file is the user's: any .tflite detector that
-carries its label list, such as Google's efficientdet_lite0.tflite to lite4 (Apache-2.0, trained on COCO). MediaPipe
-reads both kinds of file, those that decode their boxes themselves and those that leave it to the runtime.
+MediaPipe (Apache-2.0) is an optional extra: `pip install mediapipe`. No weights come with it, so the file is the
+user's: any .tflite detector that carries its label list, such as Google's efficientdet_lite0.tflite to lite4
+(Apache-2.0, trained on COCO). MediaPipe reads both kinds of file, those that decode their boxes themselves and those
+that leave it to the runtime. Without a file there is coco_detector.py.
 """
 
 from __future__ import annotations

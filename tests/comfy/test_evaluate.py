@@ -2,12 +2,15 @@
 
 import importlib.util
 import json
+import shutil
 import zipfile
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 import torch
 
+PHOTOS = Path(__file__).resolve().parents[1] / "unit" / "photos"
 CAT_AND_DOG = "a photo of a [cat] and a [dog]"
 
 
@@ -264,14 +267,36 @@ def test_detections_in_a_file_are_read_again_when_it_changes(comfy):
     assert session.run(nodes, ["score"]).check()["score"] == 0
 
 
-@pytest.mark.skipif(importlib.util.find_spec("mediapipe") is not None, reason="MediaPipe is installed")
-def test_a_detector_file_without_its_runtime_says_what_to_install(comfy):
+@pytest.mark.parametrize(
+    ("detector", "runtime"), [("COCO detector", "onnxruntime"), ("TensorFlow Lite file", "mediapipe")]
+)
+def test_a_detector_without_its_runtime_is_refused_before_anything_runs(comfy, monkeypatch, detector, runtime):
+    there = importlib.util.find_spec
+    monkeypatch.setattr("importlib.util.find_spec", lambda name, *a: None if name == runtime else there(name, *a))
     folder = comfy.base / "models" / "detection"
     folder.mkdir(exist_ok=True)
     with zipfile.ZipFile(folder / "small.tflite", "w") as file:
         file.writestr("labelmap.txt", "cat\ndog\n")
-    told = refused(comfy, score("TensorFlow Lite file", file="small.tflite", threshold=0.5))
-    assert "pip install mediapipe" in told
+    settings = {"file": "small.tflite"} if runtime == "mediapipe" else {}
+    result = scored(comfy, score(detector, threshold=0.5, **settings))
+    assert not result.ok and result.node_id == "score" and result.error_type == "invalid_prompt"
+    assert f"GSNTIAMScore: {detector} needs" in result.error and f"pip install {runtime}" in result.error
+
+
+def test_photos_by_the_detector_that_ships(comfy):
+    pytest.importorskip("onnxruntime")
+    for name in ("cat.jpg", "cup.jpg"):
+        shutil.copy(PHOTOS / name, comfy.base / "input" / name)
+    nodes = {"cat": {"class_type": "LoadImage", "inputs": {"image": "cat.jpg"}},
+             "cup": {"class_type": "LoadImage", "inputs": {"image": "cup.jpg"}},
+             "pictures": {"class_type": "ImageBatch", "inputs": {"image1": ["cat", 0], "image2": ["cup", 0]}},
+             "score": score("COCO detector", prompt="a photo of a [cat]", threshold=0.5)}  # fmt: skip
+    result = comfy.run(nodes, [("score", slot) for slot in range(5)]).check()
+    assert result["score", 0] == 0.5 and is_sheet(result["score", 3])
+    told = json.loads(result["score", 2])
+    assert told["detector"] == "COCO detector" and "24 %" in told["note"]
+    unknown = refused(comfy, score("COCO detector", prompt="a photo of a [castle]", threshold=0.5))
+    assert "has no class 'castle'" in unknown
 
 
 def test_a_detector_file_that_is_not_there_is_named(comfy):

@@ -17,7 +17,7 @@ COMFYUI |= {"folder_paths", "latent_preview", "node_helpers", "execution", "serv
 # Brought by ComfyUI but not part of it: what the pure rooms may use.
 THIRD_PARTY = {"torch", "numpy", "einops", "PIL", "safetensors"}
 # Optional or slow to import: only inside functions of gsn/metrics, so that loading the pack does not pay for them.
-WHEN_USED = {"mediapipe", "transformers", "huggingface_hub"}
+WHEN_USED = {"mediapipe", "onnxruntime", "transformers", "huggingface_hub"}
 
 
 def name(path):

@@ -1,5 +1,6 @@
 """dev.py's own logic, without a network and without touching the real environment."""
 
+import argparse
 import hashlib
 import json
 import os
@@ -295,6 +296,24 @@ def test_paths_are_meant_from_the_callers_folder_whatever_lies_there(tmp_path):
 def test_the_study_gets_its_own_arguments():
     args, rest = cli.parser().parse_known_args(["study", "--quick", "--help", "--comfyui", "P", "--cfg", "3"])
     assert args.run is cli.run_study and args.comfyui == "P" and rest == ["--quick", "--help", "--cfg", "3"]
+
+
+@pytest.mark.parametrize(
+    ("rest", "extras"),
+    [
+        (["--quick"], []),
+        (["--model", "mmdit", "--ray=local:2"], ["ray"]),
+        (["--model=sd14.safetensors"], ["detect"]),
+        (["score", "DIR", "--detector", "coco"], ["detect"]),
+    ],
+)
+def test_a_study_installs_what_it_uses(monkeypatch, rest, extras):
+    asked = []
+    place = environment.Environment(Path("python"), Path("comfyui"), Path("base"))
+    monkeypatch.setattr(cli, "prepare", lambda comfyui, wanted: asked.append(wanted) or place)
+    monkeypatch.setattr(cli, "in_venv", lambda *a: 0)
+    monkeypatch.setenv("GSN_BASE", "")
+    assert cli.run_study(argparse.Namespace(comfyui=None, rest=rest)) == 0 and asked == [extras]
 
 
 FAKE_SERVER = """

@@ -1,6 +1,7 @@
 """What a study is to make: the grid, its batches, what may be joined, and the workflows."""
 
 import json
+import sys
 from dataclasses import replace
 
 import pytest
@@ -150,7 +151,19 @@ def test_steps_take_the_place_of_the_methods_own():
 def test_a_checkpoint_is_sampled_as_in_the_paper():
     one = asked("--model", "sd14.safetensors", "--set", "3 coloured", "--prompts", "5", "--cfg", "6")
     assert one.models[0] == Model("sd14", "sd14.safetensors", cfg=6.0)
-    assert len(one.sets[0].cases) == 5 and one.detector == "none" and one.batch == 1
+    assert len(one.sets[0].cases) == 5 and (one.detector, one.threshold) == ("coco", 0.5) and one.batch == 1
+
+
+def test_the_detector_that_ships_without_its_runtime_is_refused(monkeypatch):
+    monkeypatch.setitem(sys.modules, "onnxruntime", None)
+    with pytest.raises(StudyError, match="--detector coco: .*pip install onnxruntime"):
+        asked("--model", "sd14.safetensors")
+
+
+def test_what_the_detector_that_ships_does_not_know_is_not_detected(tmp_path):
+    path = tmp_path / "mine.txt"
+    path.write_text("a [cat] and a [castle]\n")
+    assert asked("--model", "sd14.safetensors", "--set", str(path)).detector == "none"
 
 
 @pytest.mark.parametrize(
