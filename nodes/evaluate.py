@@ -7,7 +7,7 @@ from typing_extensions import override
 
 from ..evaluation.prompts import NAMES, SPLITS, PromptSet, demo_set, marked_case, paper_set, read_prompts
 from ..gsn.draw_tiam import bars, verdicts
-from ..gsn.host.detectors import NO_FILE, in_input_folder, missing_runtime, state_of, tflite_files
+from ..gsn.host.detectors import NO_FILE, in_input_folder, state_of, tflite_files, unusable
 from ..gsn.host.score import score_pictures
 from ..gsn.metrics.tiam_report import as_json, as_text
 from ..gsn.plan import GsnError
@@ -209,9 +209,11 @@ class GSNTIAMScore(io.ComfyNode):
 
     @classmethod
     @override
-    def validate_inputs(cls, detector):
-        missing = missing_runtime(detector["detector"][0])
-        return f"GSNTIAMScore: {missing}" if missing else True
+    def validate_inputs(cls, detector=None):
+        why_not = unusable(detector["detector"][0] if detector else "")
+        if why_not:  # raised, since ComfyUI leaves an unknown choice out, and takes no answer about nothing
+            raise GsnError(f"GSNTIAMScore: {why_not}")
+        return True
 
     @classmethod
     @override

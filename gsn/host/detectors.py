@@ -39,13 +39,17 @@ class Found:
     note: str = ""
 
 
-RUNTIMES = {"COCO detector": "onnxruntime", "TensorFlow Lite file": "mediapipe"}
+# Each detector and the package that runs it, where that is none of ComfyUI's.
+DETECTORS = {"COCO detector": "onnxruntime", "RT-DETR boxes": "", "demo detector": "", "JSON": "",
+             "TensorFlow Lite file": "mediapipe"}  # fmt: skip
 
 
-def missing_runtime(detector: str) -> str:
-    """What to install before anything is sampled, or nothing."""
-    runtime = RUNTIMES.get(detector)
-    if runtime is None or importlib.util.find_spec(runtime) is not None:
+def unusable(detector: str) -> str:
+    """Why this one cannot look at anything, to be said before pictures are made; or nothing."""
+    if detector not in DETECTORS:
+        return f"detector must be one of: {', '.join(DETECTORS)}"
+    runtime = DETECTORS[detector]
+    if not runtime or importlib.util.find_spec(runtime) is not None:
         return ""
     return f"{detector} needs the package {runtime}: install it with 'pip install {runtime}' in ComfyUI's Python"
 

@@ -283,6 +283,15 @@ def test_a_detector_without_its_runtime_is_refused_before_anything_runs(comfy, m
     assert f"GSNTIAMScore: {detector} needs" in result.error and f"pip install {runtime}" in result.error
 
 
+def test_a_detector_that_does_not_exist_is_refused_before_anything_runs(comfy):
+    unknown, none = score("eye", threshold=0.5), score("", threshold=0.5)
+    del none["inputs"]["detector"]
+    for node in (unknown, none):
+        result = scored(comfy, node)
+        assert not result.ok and result.error_type == "invalid_prompt"
+        assert "GSNTIAMScore: detector must be one of: COCO detector, RT-DETR boxes" in result.error
+
+
 def test_photos_by_the_detector_that_ships(comfy):
     pytest.importorskip("onnxruntime")
     for name in ("cat.jpg", "cup.jpg"):
