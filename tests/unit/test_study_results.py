@@ -5,6 +5,7 @@ import io
 import json
 import re
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from PIL import Image
@@ -24,6 +25,7 @@ from gsn.metrics.stats import sign_test, wilson
 from gsn.sheet import PAPER
 
 from .studies import CASES, fill, study
+from .studies import row as scores_of
 
 
 @pytest.fixture
@@ -234,6 +236,23 @@ def test_pictures_are_scored_again_from_a_file(folder, tmp_path, capsys):
         with pytest.raises(StudyError, match=said):
             after.run(["score", str(folder), "--detections", str(file)])
         assert (folder / "rows.jsonl").read_bytes() == before
+
+
+def test_pictures_are_scored_again_by_the_detector_that_ships(tmp_path):
+    pytest.importorskip("onnxruntime")
+    with Image.open(Path(__file__).parent / "photos" / "cat.jpg") as photo:
+        out = io.BytesIO()
+        photo.save(out, "PNG")
+    with Store(tmp_path / "study") as store:
+        one = study(seeds=(0,), methods=("plain",), cases=CASES[1:], detector="none", batch=1)
+        store.begin(one)
+        for batch in one.batches():
+            store.add(batch, [scores_of(False, False)], [out.getvalue()])
+    assert after.run(["score", str(tmp_path / "study"), "--detector", "coco"]) == 0
+    with Store(tmp_path / "study") as store:
+        (scored,) = store.rows.values()
+        assert (store.study.detector, store.study.threshold) == ("coco", 0.5)
+    assert scored["found"] == [True, False] and scored["confidence"][0] == pytest.approx(0.91, abs=0.02)
 
 
 # --- the contact sheet
