@@ -1,8 +1,8 @@
 """What each method costs: a whole run of a demo model with it, as a multiple of the plain run beside it.
 
-`GSN_COMFYUI=... .venv/bin/python benchmarks/methods.py [NAME...] [--study DIR...]` in the environment that `dev.py
-bench` makes. Presets of the pack run on the UNet, or, those that name noise levels of flow models, on the MM-DiT;
-the methods of a study's folder run on its own demo models. Every method and the plain run take turns on the same
+`GSN_COMFYUI=... .venv/bin/python benchmarks/methods.py [NAME...] [--study DIR]` in the environment that `dev.py bench`
+makes. Presets of the pack run on the UNet, or, those that name noise levels of flow models, on the MM-DiT; the
+methods of a study's folder run on its own demo models. Every method and the plain run take turns on the same
 prompt (validation's) and seed through the real server, four images at once: 50 steps of ddpm on the UNet, 28 of euler
 on the MM-DiT. A ratio is between processor seconds of the server, which has one thread, so that other work on the
 machine does not count. methods.json holds them, by model and method, for README's table and evaluation/RESULTS.md.
@@ -76,18 +76,18 @@ def presets(names: list[str]) -> list[tuple[Model, Method]]:
     return [(models[PRESETS[name].noise], Method(name)) for name in names or runs]
 
 
-def studied(folder: Path) -> list[tuple[Model, Method]]:
+def studied(folder: Path, names: list[str]) -> list[tuple[Model, Method]]:
     study = from_json((folder / ABOUT).read_text(encoding="utf-8"), str(folder))
-    return [(demo_model(on.name), method) for on in study.models for method in study.methods if method.name != PLAIN]
+    methods = [one for one in study.methods if one.name != PLAIN and one.name in (names or [one.name])]
+    return [(demo_model(on.name), method) for on in study.models for method in methods]
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("name", nargs="*", metavar="NAME", help="presets to measure (all that run on a demo model)")
-    parser.add_argument("--study", action="append", type=Path, default=[], metavar="DIR", help="and these methods")
+    parser.add_argument("name", nargs="*", metavar="NAME", help="methods to measure (all that run on a demo model)")
+    parser.add_argument("--study", type=Path, metavar="DIR", help="its methods on its models, in place of presets")
     options = parser.parse_args()
-    todo = presets(options.name) if options.name or not options.study else []
-    todo += [one for folder in options.study for one in studied(folder)]
+    todo = studied(options.study, options.name) if options.study else presets(options.name)
     about = json.loads((ROOT / "demo" / "validation.json").read_text())
     prompt = "a photo of a {} and a {}".format(*about["validation"]["pairs"][0])
     found = json.loads(FOUND.read_text()) if FOUND.exists() else {}
