@@ -132,7 +132,7 @@ def run_study(args):
     """Also passes on where ComfyUI's base folder is, and asks for what only some studies use."""
     wanted = {
         "ray": any(one.startswith("--ray") for one in args.rest),
-        "detect": any("coco" in one or one.endswith(CHECKPOINTS) for one in args.rest),
+        "detect": any("coco" in one or one == "--prepare" or one.endswith(CHECKPOINTS) for one in args.rest),
     }
     environment = prepare(args.comfyui, [extra for extra, asked in wanted.items() if asked])
     os.environ["GSN_BASE"] = str(environment.base)

@@ -46,7 +46,7 @@ def fetched() -> dict[str, bytes]:
 def read(files: dict[str, bytes]) -> tuple[dict[str, dict], dict[str, np.ndarray]]:
     """The graph's operations and its weights, by name."""
     model = json.loads(files[f"{GRAPH}/model.json"])
-    weights, at = {}, 0
+    weights = {}
     for group in model["weightsManifest"]:
         data, at = b"".join(files[f"{GRAPH}/{path}"] for path in group["paths"]), 0
         for one in group["weights"]:
@@ -67,9 +67,9 @@ class Writer:
         self.constants: dict[str, onnx.TensorProto] = {}
         self.done: dict[str, str] = {}
 
-    def add(self, kind: str, inputs: list[str], name: str, **attributes) -> str:
-        self.nodes.append(helper.make_node(kind, inputs, [name], name, **attributes))
-        return name
+    def add(self, kind: str, inputs: list[str], *outputs: str, **attributes) -> str:
+        self.nodes.append(helper.make_node(kind, inputs, outputs, outputs[0], **attributes))
+        return outputs[0]
 
     def constant(self, name: str, value: np.ndarray, half: bool = False) -> str:
         """half: kept in half precision, and read back in single."""
@@ -154,11 +154,10 @@ def written(operations: dict[str, dict], weights: dict[str, np.ndarray]) -> onnx
     anchors = weights["Postprocessor/ExpandDims"].reshape(-1, 4)
     low, high = anchors[:, :2], anchors[:, 2:]
     scale = [weights[f"ConstantFolding/Postprocessor/Decode/{name}_recip"].item() for name in ("div", "div_2")]
-    halves = add("Split", [offsets, constant("pair", np.array([2, 2]))], "moved", axis=2)
-    to.nodes[-1].output[:] = ["moved", "grown"]
+    add("Split", [offsets, constant("pair", np.array([2, 2]))], "moved", "grown", axis=2)
     sizes = constant("sizes", (high - low).astype(np.float32))
     centres = constant("centres", ((high + low) / 2).astype(np.float32))
-    moved = add("Mul", [halves, constant("move", (scale[0] * (high - low)).astype(np.float32))], "moved by")
+    moved = add("Mul", ["moved", constant("move", (scale[0] * (high - low)).astype(np.float32))], "moved by")
     centre = add("Add", [moved, centres], "centre")
     grown = add("Exp", [add("Mul", ["grown", constant("growth", np.float32(scale[1]))], "grown by")], "times")
     reach = add("Mul", [add("Mul", [grown, sizes], "size"), constant("half", np.float32(0.5))], "reach")

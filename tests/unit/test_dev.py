@@ -304,6 +304,7 @@ def test_the_study_gets_its_own_arguments():
         (["--quick"], []),
         (["--model", "mmdit", "--ray=local:2"], ["ray"]),
         (["--model=sd14.safetensors"], ["detect"]),
+        (["--prepare", "--ray", "auto"], ["ray", "detect"]),
         (["score", "DIR", "--detector", "coco"], ["detect"]),
     ],
 )
