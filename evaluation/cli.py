@@ -226,8 +226,10 @@ def usual_detector(demo: bool, sets: tuple[PromptSet, ...]) -> str:
     """The demo models' own; for checkpoints the COCO detector that ships, unless it could never find a subject."""
     from gsn.metrics.detections import COCO
 
+    if demo:
+        return "demo"
     known = all(subject in COCO for one in sets for case in one.cases for subject in case.subjects)
-    return "demo" if demo else "coco" if known else "none"
+    return "coco" if known else "none"
 
 
 def chosen_threshold(options: argparse.Namespace, detector: str, before: Study | None) -> float:

@@ -12,7 +12,6 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 
 DEMO = Path(__file__).resolve().parent.parent / "demo"
-BFLOAT16 = ("avx512_bf16", "amx_bf16", "bf16")  # what PyTorch calls it on x86 and on ARM
 _UNET = {"steps": 50, "cfg": 3.0, "sampler": "ddpm", "scheduler": "ddim_uniform"}
 _DEFAULTS = {"unet": _UNET, "mmdit": _UNET | {"steps": 28, "sampler": "euler", "scheduler": "simple"}}
 
@@ -54,12 +53,12 @@ def demo_model(name: str) -> Model:
 
 
 def _faster_dtype() -> str:
-    """bfloat16, but on a processor that does not compute in it: that takes twice (AVX-512) to ten times (AVX2) as long
-    as float32 there."""
+    """Of this machine; said by name, so that a study goes on in it on another one."""
     import torch
 
-    able = torch.cpu.get_capabilities()
-    return "bf16" if torch.accelerator.is_available() or any(able.get(one) for one in BFLOAT16) else "fp32"
+    from gsn.processor import computes_in_bfloat16
+
+    return "bf16" if torch.accelerator.is_available() or computes_in_bfloat16() else "fp32"
 
 
 def named_model(name: str) -> Model:

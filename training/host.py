@@ -33,9 +33,9 @@ import torch  # noqa: E402
 
 torch.set_num_threads(int(os.environ.get("GSN_TRAIN_THREADS", "2")))
 
-_able = torch.cpu.get_capabilities()
-#: bfloat16 where the processor computes in it; elsewhere it would be slower than float32.
-BFLOAT16 = bool(_able.get("avx512_bf16") or _able.get("amx_bf16") or _able.get("bf16"))
+from gsn.processor import computes_in_bfloat16  # noqa: E402
+
+BFLOAT16 = computes_in_bfloat16()
 
 
 def fast() -> torch.autocast:

@@ -27,6 +27,8 @@ from comfy_execution.utils import get_executing_context
 from safetensors import safe_open
 from server import PromptServer
 
+from ..processor import computes_in_bfloat16
+
 log = logging.getLogger("gsn-nodes")
 
 FOLDER = Path(__file__).resolve().parents[2] / "demo"
@@ -123,9 +125,8 @@ def _fastest(dtype: torch.dtype, device: torch.device) -> torch.dtype:
     Half the time for a batch of 16. It is right for this model: its success was measured in bfloat16.
     """
     asked = args.force_fp32 or args.fp32_unet
-    features = getattr(torch.cpu, "get_capabilities", dict)()  # older PyTorch does not tell
-    able = features.get("avx512_bf16") or features.get("amx_bf16") or features.get("bf16")
-    return torch.bfloat16 if dtype == torch.float32 and device.type == "cpu" and able and not asked else dtype
+    slow = dtype == torch.float32 and device.type == "cpu" and not asked
+    return torch.bfloat16 if slow and computes_in_bfloat16() else dtype
 
 
 def _clip(config, weights, about):
