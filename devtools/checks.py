@@ -28,7 +28,7 @@ def run(args):
     paths, options = split(args.rest)
     failed = []
     if not args.fast and not paths:
-        for name, command in (("lint", ["ruff", "check", "."]), ("types", ["pyright"])):
+        for name, command in (("lint", ["ruff", "check", "--no-cache", "."]), ("types", ["pyright"])):
             log(f"--- {name}")
             script = venv_script(command[0])
             if subprocess.run([str(script), *command[1:]], cwd=ROOT, env=env).returncode:
