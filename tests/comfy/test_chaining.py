@@ -67,7 +67,7 @@ WITH_TEXT = ("sd15", "sdxl", "sd3")  # toys that have a text encoder
 
 
 def bare(patch, ours=()):
-    settings = {"steps": 4} | patch.sampler
+    settings = {"steps": 3} | patch.sampler
     if patch.family in NAMES and patch.family not in WITH_TEXT:
         nodes = zoo.graph(patch.family, list(ours))
         nodes["out"]["inputs"] |= settings
@@ -131,6 +131,7 @@ def control(name):
     }
 
 
+OFF = [refine(step=1, iterations=0), refine(step=1, iterations=2, lr=0.0)]
 CACHES = [
     toy("answer_cache", inside=False, sampler=WITHOUT_CFG),
     toy("answer_cache", "flux_dev", inside=False, sampler=WITHOUT_CFG),
@@ -221,8 +222,7 @@ def test_a_patch_before_and_after_ours(comfy, patch):
     assert not torch.equal(plain, samples(session.run(bare(patch), ["out"]))), "the patch itself does nothing"
     refined = []
     for first in (True, False):
-        assert torch.equal(picture([refine(step=1, iterations=0)], first), plain)
-        assert torch.equal(picture([refine(step=1, iterations=2, lr=0.0)], first), plain)
+        assert torch.equal(picture(OFF, first), plain)
         refined.append(checked(session, chained(patch, [REFINE], first), plain))
     assert torch.equal(*refined), "the order of the nodes matters"
     assert torch.equal(picture(), plain), "something stayed behind"
@@ -402,16 +402,14 @@ def test_a_way_to_condition(comfy, way, family):
     session = comfy.session()
 
     def base(ours=()):
-        return graph(list(ours), family=family, steps=4)
+        return graph(list(ours), family=family, steps=3)
 
     def picture(ours=()):
         return samples(session.run(way(base(ours)), ["out"]))
 
     plain = picture()
     assert not torch.equal(plain, samples(session.run(base(), ["out"]))), "the addition itself does nothing"
-    assert torch.equal(picture([refine(step=1, iterations=0)]), plain)
-    for step in (0, 1):
-        assert torch.equal(picture([refine(step=step, iterations=2, lr=0.0)]), plain)
+    assert torch.equal(picture([refine(step=0, iterations=2, lr=0.0), *OFF]), plain)
     checked(session, way(base([REFINE])), plain)
     assert torch.equal(picture(), plain), "something stayed behind"
 
@@ -470,7 +468,7 @@ def test_one_image_at_a_time_each_keeps_its_own_hint(comfy, monkeypatch, way):
     with monkeypatch.context() as patch:
         patch.setattr(torch.autograd, "grad", failing)
         alone = samples(comfy.run(nodes, ["out"]))
-    assert failed and torch.allclose(alone, together, rtol=1e-4, atol=1e-4)
+    assert failed and float((alone - together).norm() / together.norm()) <= 1e-4
 
 
 # --- attention
@@ -701,7 +699,6 @@ def test_a_compiled_model(comfy, family):
         (pytest.fail if os.environ.get("CI") else pytest.skip)(message)
     plain = samples(plain)
     for first in (True, False):
-        assert torch.equal(samples(session.run(chained(patch, [refine(step=1, iterations=0)], first), ["out"])), plain)
-        assert torch.equal(samples(session.run(chained(patch, [refine(step=1, lr=0.0)], first), ["out"])), plain)
+        assert torch.equal(samples(session.run(chained(patch, OFF, first), ["out"])), plain)
         checked(session, chained(patch, [REFINE], first), plain)
     assert torch.equal(samples(session.run(chained(patch), ["out"])), plain)

@@ -200,7 +200,7 @@ def test_each_way_to_a_convolutions_gradient(comfy, case):
         way = comfy.pack("gsn.host.frozen").Convolution.of(module, {})
         got = way.input_gradient(module.weight, direction, x.shape)
     assert got.shape == wanted.shape
-    assert float((got - wanted).norm() / wanted.norm()) <= 1e-6
+    assert float((got - wanted).norm() / wanted.norm()) <= 3e-6
 
 
 @pytest.mark.parametrize("bias", [True, False])
@@ -217,7 +217,7 @@ def test_a_convolution_of_few_pixels_is_a_product_of_the_same_values(comfy, monk
             got = module(x)
     assert len(products) == (module.weight.numel() >= 2**20)
     assert got.shape == wanted.shape
-    assert float((got - wanted).norm() / wanted.norm()) <= 1e-6
+    assert float((got - wanted).norm() / wanted.norm()) <= 3e-6
 
 
 @pytest.mark.parametrize("rows", [7, 400])

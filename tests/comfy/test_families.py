@@ -12,10 +12,10 @@ from functools import partial
 import pytest
 import torch
 
-from .zoo_names import EVEN, NAMES, SIZES
+from .zoo_names import DIFFERENT, EVEN, NAMES, SIZES
 
 
-def graph(name, patch=None, chunks=1, subjects=True, ordinary=False, batch=2, **loader):
+def graph(name, patch=None, chunks=1, subjects=True, ordinary=False, batch=2, steps=4, **loader):
     """A batch of 13 x 19 latents (of 104 x 152 pixels for most), where the model takes odd sizes at all."""
     width, height = SIZES.get(name, (152, 104))
     nodes = {
@@ -28,7 +28,7 @@ def graph(name, patch=None, chunks=1, subjects=True, ordinary=False, batch=2, **
     for number, (kind, inputs) in enumerate(patch or []):
         nodes[f"p{number}"] = {"class_type": kind, "inputs": {"model": model, **inputs}}
         model = [f"p{number}", 0]
-    settings = {"seed": 1, "steps": 4, "cfg": 4.0, "sampler_name": "euler", "scheduler": "normal", "denoise": 1.0}
+    settings = {"seed": 1, "steps": steps, "cfg": 4.0, "sampler_name": "euler", "scheduler": "normal", "denoise": 1.0}
     wires = {"model": model, "positive": ["2", 0], "negative": ["3", 0], "latent_image": ["4", 0]}
     nodes["out"] = {"class_type": "KSampler", "inputs": settings | wires}
     return nodes
@@ -196,17 +196,17 @@ def naive(comfy, toy, run, step):
         return maps.detach(), gradient, list(words_of(run))
 
 
-@pytest.mark.parametrize("chunks", [1, 2, 3])
+@pytest.mark.parametrize("chunks", [1, 3])
 @pytest.mark.parametrize("name", NAMES)
 def test_maps_and_gradient(comfy, monkeypatch, name, chunks):
     """Maps as a full softmax gives them, the gradient as plain autograd and finite differences give it."""
     toy = comfy.toy.TOYS[name]
     plain = Probe(comfy, monkeypatch, lambda run, action, step: naive(comfy, toy, run, step))
-    sampled = comfy.run(graph(name, [refine()], chunks, ordinary=True), ["out"]).check()["out"]["samples"]
+    sampled = comfy.run(graph(name, [refine()], chunks, ordinary=True, steps=2), ["out"]).check()["out"]["samples"]
     assert name in EVEN or sampled.shape[-2:] in ((13, 19), (104, 152))  # the second of models without a VAE
     maps, gradient, words = plain.found
     probe = Probe(comfy, monkeypatch, lambda run, action, step: ours(comfy, run, action, step))
-    comfy.run(graph(name, [refine()], chunks), ["out"]).check()
+    comfy.run(graph(name, [refine()], chunks, steps=2), ["out"]).check()
     got, ours_gradient, slope = probe.found
     columns = [length for _, length in toy.streams]
     assert len(words) == len(columns) * (8 if chunks == 1 else 16)
@@ -217,19 +217,19 @@ def test_maps_and_gradient(comfy, monkeypatch, name, chunks):
     assert slope == pytest.approx(float(gradient.norm()), rel=1e-2)
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", DIFFERENT)
 def test_recomputed_blocks_give_the_same_gradient(comfy, monkeypatch, name):
     kept = Probe(comfy, monkeypatch, lambda run, action, step: ours(comfy, run, action, step))
-    comfy.run(graph(name, [refine()]), ["out"]).check()
+    comfy.run(graph(name, [refine()], steps=2), ["out"]).check()
     again = Probe(comfy, monkeypatch, lambda run, action, step: ours(comfy, run, action, step, recompute=True))
-    comfy.run(graph(name, [refine()]), ["out"]).check()
+    comfy.run(graph(name, [refine()], steps=2), ["out"]).check()
     assert torch.equal(kept.found[0], again.found[0])
     assert float((kept.found[1] - again.found[1]).norm() / kept.found[1].norm()) <= 1e-6
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_loss_falls_over_ten_iterations(comfy, name):
-    result = comfy.run(graph(name, [refine()]), ["out", ("p0", 1)]).check()
+    result = comfy.run(graph(name, [refine()], steps=2), ["out", ("p0", 1)]).check()
     trace = result["p0", 1].trace
     losses = [record.loss for record in trace.records]
     assert torch.as_tensor(losses[-1]).mean() < torch.as_tensor(losses[0]).mean()
@@ -239,12 +239,12 @@ def test_loss_falls_over_ten_iterations(comfy, name):
 @pytest.mark.parametrize("name", NAMES)
 def test_off_is_equal(comfy, name):
     session = comfy.session()
-    plain = session.run(graph(name), ["out"]).check()["out"]["samples"]
-    for off in (refine(iterations=0), refine(lr=0.0)):
-        assert torch.equal(session.run(graph(name, [off]), ["out"]).check()["out"]["samples"], plain)
-    nobody = session.run(graph(name, [refine()], subjects=False), ["out"]).check()["out"]["samples"]
+    plain = session.run(graph(name, steps=3), ["out"]).check()["out"]["samples"]
+    off = [refine(iterations=0), refine(iterations=2, lr=0.0)]
+    assert torch.equal(session.run(graph(name, off, steps=3), ["out"]).check()["out"]["samples"], plain)
+    nobody = session.run(graph(name, [refine()], subjects=False, steps=3), ["out"]).check()["out"]["samples"]
     assert torch.equal(nobody, plain)
-    changed = session.run(graph(name, [refine(lr=0.1)]), ["out"]).check()["out"]["samples"]
+    changed = session.run(graph(name, [refine(iterations=2, lr=0.1)], steps=3), ["out"]).check()["out"]["samples"]
     assert not torch.equal(changed, plain)
 
 

@@ -25,7 +25,7 @@ def grids(comfy, monkeypatch, nodes):
 
 @pytest.mark.parametrize("name", NAMES)
 def test_of_every_family(comfy, monkeypatch, name):
-    said, given = grids(comfy, monkeypatch, graph(name, [graphs.capture(record_steps="0")]))
+    said, given = grids(comfy, monkeypatch, graph(name, [graphs.capture(record_steps="0")], steps=1))
     assert said == given
 
 
@@ -35,7 +35,7 @@ LEVELS = [("in4-5, mid", "auto"), ("mid", "auto"), ("auto", "1"), ("auto", "1/2"
 @pytest.mark.parametrize("blocks, resolution", LEVELS)
 @pytest.mark.parametrize("width, height", [(152, 104), (104, 152), (72, 200)])
 def test_of_every_level_of_a_unet(comfy, monkeypatch, blocks, resolution, width, height):
-    nodes = graphs.graph([graphs.capture(record_steps="0", blocks=blocks, resolution=resolution)])
+    nodes = graphs.graph([graphs.capture(record_steps="0", blocks=blocks, resolution=resolution)], steps=1)
     nodes["4"]["inputs"].update(width=width, height=height)
     said, given = grids(comfy, monkeypatch, nodes)
     assert said == given
@@ -52,17 +52,17 @@ AREAS = {  # of a latent of 13 x 19; the last two hang over its edge
 @pytest.mark.parametrize("case", AREAS)
 @pytest.mark.parametrize("name", ["sd15", "sd3_clip"])
 def test_of_an_area(comfy, monkeypatch, name, case):
-    nodes, (kind, inputs) = graph(name, [graphs.capture(record_steps="0")]), AREAS[case]
+    nodes, (kind, inputs) = graph(name, [graphs.capture(record_steps="0")], steps=1), AREAS[case]
     nodes["a"] = {"class_type": kind, "inputs": {"conditioning": ["2", 0], **inputs}}
     nodes["out"]["inputs"]["positive"] = ["a", 0]
     said, given = grids(comfy, monkeypatch, nodes)
     assert said == given
-    assert said != grids(comfy, monkeypatch, graph(name, [graphs.capture(record_steps="0")]))[0]
+    assert said != grids(comfy, monkeypatch, graph(name, [graphs.capture(record_steps="0")], steps=1))[0]
 
 
 @pytest.mark.parametrize("name", ["sd15", "sd3_clip"])
 def test_of_the_bounds_of_a_mask(comfy, monkeypatch, name):
-    nodes = graph(name, [graphs.capture(record_steps="0")])
+    nodes = graph(name, [graphs.capture(record_steps="0")], steps=1)
     nodes = graphs.left_half_only(nodes, 152, 104)
     del nodes["n"]
     mask = {"conditioning": ["2", 0], "mask": ["m", 0], "strength": 1.0, "set_cond_area": "mask bounds"}

@@ -67,7 +67,7 @@ def test_it_ends_in_the_last_block_that_is_read(comfy, monkeypatch, name):
         return len(blocks)
 
     ends = []
-    total = look_at(comfy, monkeypatch, graph(name, [refine(step=0)], batch=1), look)
+    total = look_at(comfy, monkeypatch, graph(name, [refine(step=0)], batch=1, steps=1), look)
     assert ends[0] < ends[1] < total
 
 
@@ -99,7 +99,7 @@ def test_no_matrix_of_all_pairs_is_formed(comfy, monkeypatch, name):
             torch.autograd.grad(objective(maps.probabilities, words_of(run)) + objective(rows), leaf)
         return largest
 
-    nodes = graph(name, [refine(step=0)], batch=1)
+    nodes = graph(name, [refine(step=0)], batch=1, steps=1)
     toy = comfy.toy.TOYS[name]
     pixels = 32 * toy.patch * toy.base.latent_format.spacial_downscale_ratio
     nodes["4"]["inputs"].update(width=pixels, height=pixels)

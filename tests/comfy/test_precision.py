@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from .test_families import graph, objective, refine
-from .zoo_names import NAMES, SIZES
+from .zoo_names import DIFFERENT, NAMES, SIZES
 
 LIMITS = {"bf16": 0.05, "fp16": 0.01}
 
@@ -30,7 +30,7 @@ def gradient(comfy, monkeypatch, name, **loader):
 
     with monkeypatch.context() as patch:
         patch.setattr(comfy.pack("gsn.interventions.refine").Refine, "apply", apply)
-        comfy.run(graph(name, [refine(step=0)], **loader), ["out"]).check()
+        comfy.run(graph(name, [refine(step=0)], steps=1, **loader), ["out"]).check()
     assert torch.isfinite(found[0]).all()
     return found[0]
 
@@ -93,9 +93,9 @@ def test_fp8_weights(comfy, monkeypatch, record_property, in_fp32, name, dtype):
     assert of_rounded_weights(comfy, monkeypatch, record_property, in_fp32, name, stored, rounded) <= 1e-5
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", DIFFERENT)
 def test_fifty_iterations_in_fp16_stay_finite(comfy, name):
-    nodes = graph(name, [refine(iterations=50)], batch=1, compute="fp16", dtype="fp16")
+    nodes = graph(name, [refine(iterations=50)], batch=1, steps=2, compute="fp16", dtype="fp16")
     if name not in SIZES:
         nodes["4"]["inputs"] |= {"width": 64, "height": 64}
     result = comfy.run(nodes, ["out", ("p0", 1)]).check()

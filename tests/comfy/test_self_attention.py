@@ -8,7 +8,7 @@ import torch
 
 from .graphs import capture
 from .test_families import Probe, graph, grid_of, own_forward, plain_pass, refine
-from .zoo_names import NAMES
+from .zoo_names import DIFFERENT, NAMES
 
 SELF = frozenset({"self_rows"})
 FINE = frozenset({"fine"})
@@ -43,7 +43,7 @@ def compared(comfy, monkeypatch, name, needs, look, expected, patch=(), **option
     results = []
     for look_at, ordinary in ((own, False), (plain, True)):
         probe = Probe(comfy, monkeypatch, look_at)
-        comfy.run(graph(name, [*patch, refine()], ordinary=ordinary), ["out"]).check()
+        comfy.run(graph(name, [*patch, refine()], ordinary=ordinary, steps=2), ["out"]).check()
         results.append(probe.found)
     return results
 
@@ -63,8 +63,9 @@ def naive_rows(run, chosen, fine, grid):
     return (sum(found) / len(found)).unflatten(2, grid)
 
 
-@pytest.mark.parametrize("recompute", [False, True], ids=["fast", "low"])
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize(
+    "name, recompute", [*((name, False) for name in NAMES), *((name, True) for name in DIFFERENT)]
+)
 def test_self_rows(comfy, monkeypatch, name, recompute):
     found, wanted = compared(comfy, monkeypatch, name, SELF, rows, naive_rows, recompute=recompute)
     assert torch.allclose(found[0].sum((-1, -2)), torch.ones(2, 5))
@@ -135,7 +136,7 @@ def test_text_as_long_as_the_picture_is_not_taken_for_it(comfy, monkeypatch):
             return attention.probabilities.shape, [call.k.shape[2] for call in calls], calls
 
     probe = Probe(comfy, monkeypatch, look)
-    comfy.run(graph("pixart_sigma", [refine()], chunks=14), ["out"]).check()
+    comfy.run(graph("pixart_sigma", [refine()], chunks=14, steps=2), ["out"]).check()
     shape, keys, calls = probe.found
     assert shape[1] * shape[2] == shape[3] == 280
     assert keys == [280] * comfy.toy.TOYS["pixart_sigma"].calls

@@ -44,7 +44,8 @@ def test_every_call_in_which_text_meets_image_is_edited_in_every_family(comfy, m
     editing = comfy.pack("gsn.host.attention_edit").Editing
     report, seen = editing.report, []
     monkeypatch.setattr(editing, "report", lambda self, trace: (seen.append(self.edited), report(self, trace)))
-    result = comfy.run(graph(name, [temperature(last_step=0), reweight(last_step=0)]), ["out", ("p0", 1)]).check()
+    nodes = graph(name, [temperature(last_step=0), reweight(last_step=0)], steps=1)
+    result = comfy.run(nodes, ["out", ("p0", 1)]).check()
     assert seen == [comfy.toy.TOYS[name].calls]
     assert torch.isfinite(result["out"]["samples"]).all()
     assert [note for note in result["p0", 1].trace.notes if "steps 0 to 0" in note]

@@ -61,6 +61,7 @@ FAMILIES = {
     "sd15": TOYS["sd15"],
     "sd15_inpaint": TOYS["sd15_inpaint"],
     "sd15_edit": TOYS["sd15_edit"],
+    "sd_xs": TOYS["sd_xs"],
     "sd21_v": TOYS["sd21_v"],
     "sd21_unclip_h": TOYS["sd21_unclip_h"],
     "sdxl": Toy(comfy.supported_models.SDXL, SDXL | SDXL_LAYOUT, 2 * WIDTH, 17),
