@@ -63,7 +63,7 @@ def toy(kind, family="sd15", inside=True, **more):
     return Patch("ToyPatch", {"kind": kind}, family, inside, **more)
 
 
-WITH_TEXT = ("sd15", "sdxl", "sd3")  # toys that have a text encoder
+WITH_TEXT = ("sd15", "sd_xs", "sdxl", "sd3")  # toys that have a text encoder
 
 
 def bare(patch, ours=()):
@@ -101,7 +101,7 @@ def checked(session, nodes, plain):
 
 
 OPERATION = {"o": {"class_type": "LatentOperationSharpen", "inputs": {"sharpen_radius": 3, "sigma": 1.0, "alpha": 0.5}}}
-OTHER = {"b": {"class_type": "ToyModel", "inputs": {"family": "sd15", "seed": 5}}}
+OTHER = {"b": {"class_type": "ToyModel", "inputs": {"family": "sd_xs", "seed": 5}}}
 EMPTY = {"e": {"class_type": "CLIPTextEncode", "inputs": {"clip": ["1", 1], "text": "a meadow"}}}
 WINDOWS = {"context_length": 1, "context_overlap": 0, "context_schedule": "standard_static", "context_stride": 1}
 WINDOWS |= {"closed_loop": False, "fuse_method": "pyramid", "dim": 0, "freenoise": False}
@@ -159,7 +159,7 @@ PATCHES = [
     Patch("FreeU_V2", FREEU, "sdxl"),  # acts behind the half that is read of SDXL
     Patch("UNetSelfAttentionMultiply", THIN, inside=True),
     Patch("UNetCrossAttentionMultiply", THIN, inside=True),
-    Patch("ModelMergeSimple", {"model2": ["b", 0], "ratio": 0.6}, inside=True, more=OTHER, socket="model1"),
+    Patch("ModelMergeSimple", {"model2": ["b", 0], "ratio": 0.6}, "sd_xs", inside=True, more=OTHER, socket="model1"),
     Patch("ModelComputeDtype", {"dtype": "bf16"}, inside=True),
     Patch("ModelSamplingDiscrete", {"sampling": "v_prediction", "zsnr": False}),
     Patch("ModelSamplingDiscrete", {"sampling": "lcm", "zsnr": False}),

@@ -8,13 +8,13 @@ import torch
 from .graphs import graph, refine, samples
 
 EACH_ALONE = [
-    ("ddpm", "sd15", []),
-    ("euler", "sd15", []),
-    ("euler_ancestral", "sd15", [refine()]),
-    ("dpmpp_2m_sde", "sd15", [refine()]),
-    ("dpmpp_sde_gpu", "sd15", []),
-    ("er_sde", "sd15", []),
-    ("sa_solver", "sd15", [refine()]),
+    ("ddpm", "sd_xs", []),
+    ("euler", "sd_xs", []),
+    ("euler_ancestral", "sd_xs", [refine()]),
+    ("dpmpp_2m_sde", "sd_xs", [refine()]),
+    ("dpmpp_sde_gpu", "sd_xs", []),
+    ("er_sde", "sd_xs", []),
+    ("sa_solver", "sd_xs", [refine()]),
     ("euler", "sd3", [refine()]),
 ]
 
