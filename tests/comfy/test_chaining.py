@@ -9,7 +9,8 @@ import pytest
 import torch
 
 from . import test_families as zoo
-from .graphs import capture, graph, left_half_only, refine, samples
+from .graphs import capture, left_half_only, refine, samples
+from .graphs import sd15_graph as graph
 from .lora import LORA, lora_of, write_lora
 from .zoo_names import NAMES
 

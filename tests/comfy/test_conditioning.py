@@ -4,7 +4,8 @@ import pytest
 import torch
 
 from . import test_families as zoo
-from .graphs import graph, refine, samples
+from .graphs import refine, samples
+from .graphs import sd15_graph as graph
 from .lora import lora_of, write_lora
 
 FAMILIES = ("sd15", "sd3", "flux_dev")

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from .graphs import capture, graph, guide, interrupt_leaves_nothing, refine, samples
+from .graphs import capture, graph, guide, interrupt_leaves_nothing, refine, samples, sd15_graph
 from .zoo_names import DIFFERENT
 
 
@@ -63,9 +63,9 @@ CASES = {
     "unreachable with these subjects": (lambda: with_loss("conform", stop_early=True, threshold=0.1), "below 0.126928"),
     "nothing to bind": (lambda: with_loss("syngen", settings={"method.entities": False}), "would always be 0: no"),
     "one subject": (one_subject_for_iou, "at least 2"),
-    "no such block": (lambda: graph([capture(blocks="out15"), refine()]), "output8"),
+    "no such block": (lambda: sd15_graph([capture(blocks="out15"), refine()]), "output8"),
     "unreadable block": (lambda: graph([capture(blocks="up3"), refine()]), "up3"),
-    "no such size": (lambda: graph([capture(blocks="in1", resolution="1/8"), refine()]), "1/8"),
+    "no such size": (lambda: sd15_graph([capture(blocks="in1", resolution="1/8"), refine()]), "1/8"),
     "other length": (lambda: longer_text(graph([refine()])), "ConditioningConcat"),
     "encoder not loaded": (lambda: sd3([capture(encoder="t5"), refine()]), "'t5', but the positive prompt was encoded"),
     "encoder of other models": (lambda: graph([capture(encoder="t5"), refine()]), "Choose average or clip"),
@@ -228,7 +228,7 @@ def mixed_encoders():
 
 # make, the words that the message must hold: the node, what was given, what this model offers
 OTHER_MODELS = {
-    "transformer blocks on a UNet": (lambda: graph([capture(blocks="12-17"), refine()]), ["12", "input1", "output11"]),
+    "blocks by number on a UNet": (lambda: sd15_graph([capture(blocks="12-17"), refine()]), ["input1", "output11"]),
     "a part that SD3 lacks": (lambda: graph([capture(blocks="single"), refine()], family="sd3"), ["single blocks"]),
     "double block on SD3": (lambda: graph([capture(blocks="double0"), refine()], family="sd3"), ["double", "block0"]),
     "out9 on SDXL": (lambda: graph([capture(blocks="out9"), refine()], family="sdxl"), ["output block 9", "output5"]),
@@ -253,7 +253,7 @@ def test_a_positive_of_two_kinds_of_encoder_is_refused(comfy):
 
 def merged(patch, other):
     """One step of the graph's model, after the patch, with half of another one."""
-    nodes = graph(patch, steps=1)
+    nodes = sd15_graph(patch, steps=1)
     nodes["b"] = {"class_type": "ToyModel", "inputs": {"family": other, "seed": 3}}
     inputs = {"model1": nodes["out"]["inputs"]["model"], "model2": ["b", 0], "ratio": 0.5}
     nodes["x"] = {"class_type": "ModelMergeSimple", "inputs": inputs}
@@ -276,7 +276,7 @@ def test_a_merge_that_changes_nothing_or_an_input_layer_alone_is_not_refused(com
     """Of SD 3 no weight's name fits; an inpainting model's first layer has more channels and stays out."""
     comfy.extra("nodes_model_merging")
     patch = [refine(step=0, iterations=1)]
-    alone = samples(comfy.run(graph(patch, steps=1), ["out"]))
+    alone = samples(comfy.run(sd15_graph(patch, steps=1), ["out"]))
     assert torch.equal(samples(comfy.run(merged(patch, "sd3"), ["out"])), alone)
     assert not torch.equal(samples(comfy.run(merged(patch, "sd15_inpaint"), ["out"])), alone)
 

@@ -74,7 +74,7 @@ def test_retention_begins_at_the_second_step_and_holds_the_maps(comfy):
 def test_tiles_are_refused_where_self_attention_is_read_from_them(comfy, loss, blocks, runs):
     comfy.extra("nodes_hypertile")
     tiles = ("HyperTile", {"tile_size": 32, "swap_size": 1, "max_depth": 0, "scale_depth": False})
-    nodes = graph([capture(blocks=blocks), refine(loss=["l", 0]), tiles])
+    nodes = graph([capture(blocks=blocks), refine(loss=["l", 0]), tiles], family="sd15")
     nodes["4"]["inputs"]["height"] = 128
     nodes["l"] = {"class_type": "GSNLoss", "inputs": {"method": loss, "weight": 1.0}}
     result = comfy.run(nodes, ["out"])

@@ -35,7 +35,7 @@ LEVELS = [("in4-5, mid", "auto"), ("mid", "auto"), ("auto", "1"), ("auto", "1/2"
 @pytest.mark.parametrize("blocks, resolution", LEVELS)
 @pytest.mark.parametrize("width, height", [(152, 104), (104, 152), (72, 200)])
 def test_of_every_level_of_a_unet(comfy, monkeypatch, blocks, resolution, width, height):
-    nodes = graphs.graph([graphs.capture(record_steps="0", blocks=blocks, resolution=resolution)], steps=1)
+    nodes = graphs.sd15_graph([graphs.capture(record_steps="0", blocks=blocks, resolution=resolution)], steps=1)
     nodes["4"]["inputs"].update(width=width, height=height)
     said, given = grids(comfy, monkeypatch, nodes)
     assert said == given

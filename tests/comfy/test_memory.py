@@ -11,7 +11,8 @@ import torch
 
 from . import test_families as zoo
 from .conftest import COMFYUI, ROOT
-from .graphs import capture, graph, refine, samples
+from .graphs import capture, refine, samples
+from .graphs import sd15_graph as graph
 
 
 @pytest.mark.parametrize("batch", [1, 2])

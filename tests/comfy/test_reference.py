@@ -4,7 +4,8 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from .graphs import graph, refine
+from .graphs import refine
+from .graphs import sd15_graph as graph
 
 ITERATIONS, RATE, STEP = 5, 0.05, 2
 CAT, DOG = 5, 8  # "a photo of a cat and a dog" behind the start token
