@@ -228,7 +228,7 @@ def mixed_encoders():
 
 # make, the words that the message must hold: the node, what was given, what this model offers
 OTHER_MODELS = {
-    "blocks by number on a UNet": (lambda: sd15_graph([capture(blocks="12-17"), refine()]), ["input1", "output11"]),
+    "blocks on a UNet": (lambda: sd15_graph([capture(blocks="12-17"), refine()]), ["12", "input1", "output11"]),
     "a part that SD3 lacks": (lambda: graph([capture(blocks="single"), refine()], family="sd3"), ["single blocks"]),
     "double block on SD3": (lambda: graph([capture(blocks="double0"), refine()], family="sd3"), ["double", "block0"]),
     "out9 on SDXL": (lambda: graph([capture(blocks="out9"), refine()], family="sdxl"), ["output block 9", "output5"]),

@@ -59,7 +59,7 @@ OFF = [refine(iterations=0), guide(step_size=0.0, first_step=1, last_step=2)]
 
 def prompt(patch, name, masked, batch):
     """Four steps of a UNet of few blocks at 64x64; with a mask, only the left half may change."""
-    nodes = graph(patch, family="sd_xs", sampler_name=name, steps=4)
+    nodes = graph(patch, sampler_name=name, steps=4)
     if name == "dpm_adaptive":  # chooses its own steps: fewer of them for a part of the noise
         nodes["out"]["inputs"]["denoise"] = 0.3
     nodes["4"]["inputs"].update(width=64, height=64, batch_size=batch)

@@ -24,7 +24,7 @@ def test_refinement_lowers_the_loss_and_moves_the_picture(comfy, family):
 
 @pytest.mark.parametrize("compute", ["fp16", "bf16"])
 def test_fifty_iterations_in_half_precision_stay_finite(comfy, compute):
-    nodes = graph([refine(iterations=50)], family="sd_xs", steps=4)
+    nodes = graph([refine(iterations=50)], steps=4)
     nodes["1"]["inputs"] |= {"dtype": compute, "compute": compute}
     result = comfy.run(nodes, ["out", ("p0", 1)])
     trace = trace_of(result)
