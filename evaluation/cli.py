@@ -83,6 +83,7 @@ def run(options: argparse.Namespace) -> int:
     if options.prepare:
         log("This machine is set up.")
         return 0
+    check_workers(options)
     with Store(options.out) as store:
         study = chosen_study(store, options)
         detector = make_detector(study.detector)
@@ -134,6 +135,19 @@ def make(store: Store, study: Study, options: argparse.Namespace) -> dict:
         progress.close()
         log(f"{progress.made} images made now, {len(store.rows)} of {study.images} in {store.folder}")
     return progress.failures
+
+
+def check_workers(options: argparse.Namespace) -> None:
+    """Raises StudyError for workers that could not be had."""
+    from .on_ray import workers_here
+
+    here = workers_here(options.ray) if options.ray else None
+    if options.workers is None:
+        return
+    if options.workers < 1:
+        raise StudyError(f"--workers {options.workers}: at least 1 is needed")
+    if here or not options.ray:
+        raise StudyError("--workers is for --ray ADDRESS of a cluster; on this machine write --ray local:2 for two")
 
 
 def flags() -> tuple[str, ...] | None:

@@ -116,15 +116,14 @@ def run_on_ray(
         import ray
     except ImportError:
         raise StudyError("Ray is not installed; python dev.py study --ray ... installs it (the extra 'ray')") from None
-    local = address.partition(":") if address.startswith("local") else None
+    here = workers_here(address)
     with redirect_stdout(sys.stderr):  # Ray's own messages; what is printed is for programs
         try:
-            if local is not None:
-                workers = _number(local[2], address)
-                ray.init(address="local", num_cpus=workers, include_dashboard=False, configure_logging=False)
+            if here is not None:
+                ray.init(address="local", num_cpus=here, include_dashboard=False, configure_logging=False)
             else:
                 ray.init(address=address)
-            crew = _crew(ray, study, where, limit, progress, workers, local is not None)
+            crew = _crew(ray, study, where, limit, progress, here or workers, here is not None)
             _work(ray, crew, store, deque(todo), started)
         except ConnectionError as error:
             raise StudyError(f"no Ray cluster answers at {address}: {error}") from None
@@ -132,10 +131,14 @@ def run_on_ray(
             ray.shutdown()
 
 
-def _number(text: str, address: str) -> int:
-    if text and not (text.isdigit() and int(text) > 0):
+def workers_here(address: str) -> int | None:
+    """How many workers local:N asks for on this machine; None for a cluster's address, as localhost:6379 is one."""
+    name, _, count = address.partition(":")
+    if name != "local":
+        return None
+    if count and not (count.isdecimal() and int(count) > 0):
         raise StudyError(f"--ray {address}: write local:2 for two workers on this machine")
-    return int(text or 2)
+    return int(count or 2)
 
 
 def _crew(ray, study: Study, where: Where, limit: float, progress: Progress, workers: int | None, local: bool) -> _Crew:

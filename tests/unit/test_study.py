@@ -8,6 +8,7 @@ import pytest
 
 from evaluation import cli
 from evaluation.models import Model, demo_model, demo_models, named_model
+from evaluation.on_ray import workers_here
 from evaluation.prompts import PromptSet, marked_case
 from evaluation.study import Method, Study, StudyError, from_json, joined, to_json
 from evaluation.workflow import check_user_workflow, user_workflow, workflow
@@ -189,6 +190,29 @@ def test_what_cannot_be_made_is_refused_before_anything_starts(arguments, said):
         return
     with pytest.raises(StudyError, match=said):
         asked(*arguments)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("--ray", "local:two"), "write local:2"),
+        (("--ray", "local:0"), "write local:2"),
+        (("--ray", "local:2", "--workers", "3"), "--workers is for"),
+        (("--workers", "3"), "--workers is for"),
+        (("--ray", "head:6379", "--workers", "0"), "at least 1"),
+    ],
+)
+def test_workers_that_could_not_be_had_are_refused_before_anything_starts(tmp_path, arguments, said):
+    with pytest.raises(StudyError, match=said):
+        cli.run(cli.parser().parse_args(["--out", str(tmp_path / "new"), "--quick", *arguments]))
+    assert not (tmp_path / "new").exists()
+
+
+@pytest.mark.parametrize(
+    ("address", "here"), [("local", 2), ("local:3", 3), ("localhost:6379", None), ("auto", None)]
+)
+def test_only_local_and_a_number_are_workers_of_this_machine(address, here):
+    assert workers_here(address) == here
 
 
 @pytest.mark.parametrize(
