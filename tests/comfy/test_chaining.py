@@ -68,7 +68,7 @@ WITH_TEXT = ("sd15", "sd_xs", "sdxl", "sd3")  # toys that have a text encoder
 
 
 def bare(patch, ours=()):
-    settings = {"steps": 3} | patch.sampler
+    settings = {"steps": 2} | patch.sampler
     if patch.family in NAMES and patch.family not in WITH_TEXT:
         nodes = zoo.graph(patch.family, list(ours))
         nodes["out"]["inputs"] |= settings
@@ -113,6 +113,7 @@ SHRINK |= {"downscale_after_skip": True, "downscale_method": "bicubic", "upscale
 SKIP = {"scale": 3.0, "start_percent": 0.0, "end_percent": 1.0}
 CACHE = {"reuse_threshold": 3.0, "start_percent": 0.0, "end_percent": 1.0, "verbose": False}
 LONG = {"steps": 6}
+REMEMBERS = {"steps": 3}  # what it has of a step before the refinement must not spoil one after it
 FREEU = {"b1": 1.3, "b2": 1.4, "s1": 0.9, "s2": 0.2}
 THIN = {"q": 0.8, "k": 1.2, "v": 0.9, "out": 1.1}
 FIRST = {"first_step": 0, "last_step": 2, "step_unit": "index"}
@@ -134,16 +135,16 @@ def control(name):
 
 OFF = [refine(step=1, iterations=0), refine(step=1, iterations=2, lr=0.0)]
 CACHES = [
-    toy("answer_cache", inside=False, sampler=WITHOUT_CFG),
-    toy("answer_cache", "flux_dev", inside=False, sampler=WITHOUT_CFG),
-    toy("block_cache", "flux_dev", inside=False, sampler=WITHOUT_CFG),
+    toy("answer_cache", inside=False, sampler=WITHOUT_CFG | REMEMBERS),
+    toy("answer_cache", "flux_dev", inside=False, sampler=WITHOUT_CFG | REMEMBERS),
+    toy("block_cache", "flux_dev", inside=False, sampler=WITHOUT_CFG | REMEMBERS),
 ]
 PATCHES = [
     *CACHES,
     toy("ip_adapter"),
     toy("extra_tokens"),
     toy("attention_patches"),
-    toy("momentum"),
+    toy("momentum", sampler=REMEMBERS),
     toy("override", inside=False),
     toy("override", "sd3", inside=False),
     toy("compiled", inside=False),
@@ -180,7 +181,7 @@ PATCHES = [
     Patch("CFGNorm", {"strength": 0.9, "pre_cfg": True}),
     Patch("CFGOverride", {"cfg": 2.0, "start_percent": 0.0, "end_percent": 0.8}),
     Patch("RenormCFG", {"cfg_trunc": 100.0, "renorm_cfg": 1.0}, batch=1),  # the node itself takes no batches
-    Patch("APG", {"eta": 0.8, "norm_threshold": 2.0, "momentum": 0.4}),
+    Patch("APG", {"eta": 0.8, "norm_threshold": 2.0, "momentum": 0.4}, sampler=REMEMBERS),
     Patch("Mahiro"),
     Patch("FreSca", {"scale_low": 1.1, "scale_high": 1.5, "freq_cutoff": 2}),
     Patch("Epsilon Scaling", {"scaling_factor": 1.05}),
@@ -403,7 +404,7 @@ def test_a_way_to_condition(comfy, way, family):
     session = comfy.session()
 
     def base(ours=()):
-        return graph(list(ours), family=family, steps=3)
+        return graph(list(ours), family=family, steps=2)
 
     def picture(ours=()):
         return samples(session.run(way(base(ours)), ["out"]))
@@ -421,7 +422,7 @@ def test_a_way_to_condition(comfy, way, family):
 )  # fmt: skip
 def test_the_loss_is_that_of_the_model_with_the_adapter(comfy, way):
     with_it, without = (
-        comfy.run(one(graph([refine(step=0, iterations=1)], steps=4)), ["out", ("p0", 1)]).check()
+        comfy.run(one(graph([refine(step=0, iterations=1)], steps=2)), ["out", ("p0", 1)]).check()
         for one in (way, lambda nodes: nodes)
     )
     losses = [result["p0", 1].trace.records[0].loss for result in (with_it, without)]
@@ -429,9 +430,9 @@ def test_the_loss_is_that_of_the_model_with_the_adapter(comfy, way):
 
 
 def test_both_prompts_of_a_combination_count(comfy):
-    result = comfy.run(two_prompts_with_subjects(graph([REFINE], steps=4)), ["out", ("p0", 1)]).check()
+    result = comfy.run(two_prompts_with_subjects(graph([REFINE], steps=2)), ["out", ("p0", 1)]).check()
     assert result["p0", 1].trace.labels == ("cat", "dog", "frog", "bench")
-    alone = comfy.run(graph([REFINE], steps=4), ["out", ("p0", 1)]).check()
+    alone = comfy.run(graph([REFINE], steps=2), ["out", ("p0", 1)]).check()
     pairs = zip(result["p0", 1].trace.records[0].loss, alone["p0", 1].trace.records[0].loss, strict=True)
     assert all(both > one for both, one in pairs)
 
@@ -443,8 +444,8 @@ def test_the_range_that_holds_the_step_is_the_one_refined(comfy, swapped):
     def loss(nodes):
         return comfy.run(nodes, ["out", ("p0", 1)]).check()["p0", 1].trace.records[0].loss
 
-    nodes = two_time_ranges_with_subjects(graph([refine(step=0, iterations=1)], steps=4))
-    alone = graph([refine(step=0, iterations=1)], steps=4)
+    nodes = two_time_ranges_with_subjects(graph([refine(step=0, iterations=1)], steps=2))
+    alone = graph([refine(step=0, iterations=1)], steps=2)
     if swapped:
         nodes["y0"]["inputs"]["conditioning"], nodes["y1"]["inputs"]["conditioning"] = ["2b", 0], ["2", 0]
         positive(alone, prompt(alone, "2b", "a frog on a bench", "frog, bench"))
@@ -456,7 +457,7 @@ def test_the_range_that_holds_the_step_is_the_one_refined(comfy, swapped):
 )
 def test_one_image_at_a_time_each_keeps_its_own_hint(comfy, monkeypatch, way):
     """After memory ran out once: the same refinement, and the hints are as they were for the rest of the run."""
-    nodes = way(graph([refine(step=0, iterations=2)], steps=4))
+    nodes = way(graph([refine(step=0, iterations=2)], steps=2))
     together = samples(comfy.run(nodes, ["out"]))
     grad, failed = torch.autograd.grad, []
 
@@ -520,7 +521,7 @@ def test_what_the_attention_functions_call_is_put_back(comfy):
         return {f: [cell.cell_contents for cell in f.__closure__] for f in wrapped}
 
     before = inner()
-    comfy.run(graph([REFINE], steps=4), ["out"]).check()
+    comfy.run(graph([REFINE], steps=2), ["out"]).check()
     failed = comfy.run(chained(toy("shorter_text"), [REFINE]), ["out"])
     assert not failed.ok and "8 of the prompt's 77" in failed.error and "AttentionCapture" in failed.error
     assert inner() == before
@@ -539,7 +540,7 @@ def test_tokens_that_another_pack_adds_are_not_words(comfy, monkeypatch):
     monkeypatch.setattr(forward, "__call__", seen)
     observed = [capture(record_steps="0")]
     comfy.run(chained(toy("extra_tokens"), observed), ["out"]).check()
-    comfy.run(graph(observed, steps=4), ["out"]).check()
+    comfy.run(graph(observed, steps=2), ["out"]).check()
     with_them, alone = (maps.probabilities for maps in found)
     assert with_them.shape == alone.shape and with_them.shape[-1] == 77
     assert (with_them.sum(-1) < 0.999).all() and torch.allclose(alone.sum(-1), torch.ones(()), atol=1e-5)
@@ -621,7 +622,7 @@ def test_layers_that_a_patch_brings_may_be_offloaded(comfy, monkeypatch):
     """Their weights lie in a buffer that the next layer overwrites; plain autograd would be silently wrong."""
     import comfy.ops as ops
 
-    nodes = gligen(graph([REFINE], steps=4))
+    nodes = gligen(graph([REFINE], steps=2))
     wanted = samples(comfy.run(nodes, ["out"]))
     ordinary, scratch, lent = ops.cast_bias_weight, torch.zeros(1 << 16), []
 

@@ -1,5 +1,6 @@
 """The test nodes: some make models, one makes a text, one remembers what it was given."""
 
+import functools
 import sys
 
 import torch
@@ -28,8 +29,14 @@ class ToyModel(io.ComfyNode):
 
     @classmethod
     def execute(cls, family, seed, dtype="fp32", compute="fp32"):
-        model = build_model(family, seed, dtype, compute_dtype=DTYPES[compute])
-        return io.NodeOutput(model, build_clip(family, seed), build_vae(family, seed))
+        clip, vae = _text_and_pictures(family, seed)
+        return io.NodeOutput(build_model(family, seed, dtype, compute_dtype=DTYPES[compute]), clip.clone(), vae)
+
+
+@functools.cache
+def _text_and_pictures(family, seed):
+    """Text encoder and autoencoder, made once: they take longer than the network, and nothing changes them."""
+    return build_clip(family, seed), build_vae(family, seed)
 
 
 class ToyTransformer(io.ComfyNode):
