@@ -4,13 +4,13 @@ patch attention, adapters, regions and inpainting. The refinement works with eac
 
 import os
 from dataclasses import dataclass, field
+from functools import partial
 
 import pytest
 import torch
 
 from . import test_families as zoo
-from .graphs import capture, left_half_only, refine, samples
-from .graphs import sd15_graph as graph
+from .graphs import capture, left_half_only, refine, samples, sd15_graph
 from .lora import LORA, lora_of, write_lora
 from .zoo_names import NAMES
 
@@ -21,6 +21,8 @@ hypernetwork hypertile ip2p latent lumina2 mahiro model_downscale model_merging 
 slg tcfg tomesd torch_compile video_model flux
 """
 REFINE = refine(step=1, iterations=2)
+STEPS = 2  # one before the refinement, one that it is of; more where a patch remembers
+graph = partial(sd15_graph, steps=STEPS)
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -68,7 +70,7 @@ WITH_TEXT = ("sd15", "sd_xs", "sdxl", "sd3")  # toys that have a text encoder
 
 
 def bare(patch, ours=()):
-    settings = {"steps": 2} | patch.sampler
+    settings = {"steps": STEPS} | patch.sampler
     if patch.family in NAMES and patch.family not in WITH_TEXT:
         nodes = zoo.graph(patch.family, list(ours))
         nodes["out"]["inputs"] |= settings
@@ -404,7 +406,7 @@ def test_a_way_to_condition(comfy, way, family):
     session = comfy.session()
 
     def base(ours=()):
-        return graph(list(ours), family=family, steps=2)
+        return graph(list(ours), family=family)
 
     def picture(ours=()):
         return samples(session.run(way(base(ours)), ["out"]))
@@ -422,7 +424,7 @@ def test_a_way_to_condition(comfy, way, family):
 )  # fmt: skip
 def test_the_loss_is_that_of_the_model_with_the_adapter(comfy, way):
     with_it, without = (
-        comfy.run(one(graph([refine(step=0, iterations=1)], steps=2)), ["out", ("p0", 1)]).check()
+        comfy.run(one(graph([refine(step=0, iterations=1)])), ["out", ("p0", 1)]).check()
         for one in (way, lambda nodes: nodes)
     )
     losses = [result["p0", 1].trace.records[0].loss for result in (with_it, without)]
@@ -430,9 +432,9 @@ def test_the_loss_is_that_of_the_model_with_the_adapter(comfy, way):
 
 
 def test_both_prompts_of_a_combination_count(comfy):
-    result = comfy.run(two_prompts_with_subjects(graph([REFINE], steps=2)), ["out", ("p0", 1)]).check()
+    result = comfy.run(two_prompts_with_subjects(graph([REFINE])), ["out", ("p0", 1)]).check()
     assert result["p0", 1].trace.labels == ("cat", "dog", "frog", "bench")
-    alone = comfy.run(graph([REFINE], steps=2), ["out", ("p0", 1)]).check()
+    alone = comfy.run(graph([REFINE]), ["out", ("p0", 1)]).check()
     pairs = zip(result["p0", 1].trace.records[0].loss, alone["p0", 1].trace.records[0].loss, strict=True)
     assert all(both > one for both, one in pairs)
 
@@ -444,8 +446,8 @@ def test_the_range_that_holds_the_step_is_the_one_refined(comfy, swapped):
     def loss(nodes):
         return comfy.run(nodes, ["out", ("p0", 1)]).check()["p0", 1].trace.records[0].loss
 
-    nodes = two_time_ranges_with_subjects(graph([refine(step=0, iterations=1)], steps=2))
-    alone = graph([refine(step=0, iterations=1)], steps=2)
+    nodes = two_time_ranges_with_subjects(graph([refine(step=0, iterations=1)]))
+    alone = graph([refine(step=0, iterations=1)])
     if swapped:
         nodes["y0"]["inputs"]["conditioning"], nodes["y1"]["inputs"]["conditioning"] = ["2b", 0], ["2", 0]
         positive(alone, prompt(alone, "2b", "a frog on a bench", "frog, bench"))
@@ -457,7 +459,7 @@ def test_the_range_that_holds_the_step_is_the_one_refined(comfy, swapped):
 )
 def test_one_image_at_a_time_each_keeps_its_own_hint(comfy, monkeypatch, way):
     """After memory ran out once: the same refinement, and the hints are as they were for the rest of the run."""
-    nodes = way(graph([refine(step=0, iterations=2)], steps=2))
+    nodes = way(graph([refine(step=0, iterations=2)]))
     together = samples(comfy.run(nodes, ["out"]))
     grad, failed = torch.autograd.grad, []
 
@@ -521,7 +523,7 @@ def test_what_the_attention_functions_call_is_put_back(comfy):
         return {f: [cell.cell_contents for cell in f.__closure__] for f in wrapped}
 
     before = inner()
-    comfy.run(graph([REFINE], steps=2), ["out"]).check()
+    comfy.run(graph([REFINE]), ["out"]).check()
     failed = comfy.run(chained(toy("shorter_text"), [REFINE]), ["out"])
     assert not failed.ok and "8 of the prompt's 77" in failed.error and "AttentionCapture" in failed.error
     assert inner() == before
@@ -540,7 +542,7 @@ def test_tokens_that_another_pack_adds_are_not_words(comfy, monkeypatch):
     monkeypatch.setattr(forward, "__call__", seen)
     observed = [capture(record_steps="0")]
     comfy.run(chained(toy("extra_tokens"), observed), ["out"]).check()
-    comfy.run(graph(observed, steps=2), ["out"]).check()
+    comfy.run(graph(observed), ["out"]).check()
     with_them, alone = (maps.probabilities for maps in found)
     assert with_them.shape == alone.shape and with_them.shape[-1] == 77
     assert (with_them.sum(-1) < 0.999).all() and torch.allclose(alone.sum(-1), torch.ones(()), atol=1e-5)
@@ -622,7 +624,7 @@ def test_layers_that_a_patch_brings_may_be_offloaded(comfy, monkeypatch):
     """Their weights lie in a buffer that the next layer overwrites; plain autograd would be silently wrong."""
     import comfy.ops as ops
 
-    nodes = gligen(graph([REFINE], steps=2))
+    nodes = gligen(graph([REFINE]))
     wanted = samples(comfy.run(nodes, ["out"]))
     ordinary, scratch, lent = ops.cast_bias_weight, torch.zeros(1 << 16), []
 

@@ -64,6 +64,7 @@ def test_templates_are_listed_with_a_picture(server):
 def test_a_template_runs(template, server, object_info):
     """As it is, but small; a tiny file lies under the name of the checkpoint that the third one loads."""
     prompt = ui_to_api(json.loads(template.read_text()), object_info)
+    # 25 steps: the latest step that a template refines is 24
     small = {"width": 128, "height": 128, "batch_size": 1, "iterations": 3, "steps": 25, "set.count": 2}
     for node in prompt.values():
         for name, most in small.items():
