@@ -30,10 +30,6 @@ from .trace import TraceHandle
 _ORDER = (Observe, BlockProbe, Distribution, InitNoise, Refine, Guide, Temperature, Reweight)
 
 
-class GsnError(ValueError):
-    """A refusal a person can act on; the message opens with the node that has to change."""
-
-
 @dataclass(frozen=True)
 class CaptureSpec:
     """Which attention to read. None or "auto" leaves it to the family's preset.

@@ -8,9 +8,9 @@ from typing_extensions import override
 from ..evaluation.prompts import NAMES, SPLITS, PromptSet, demo_set, marked_case, paper_set, read_prompts
 from ..gsn.draw_tiam import bars, verdicts
 from ..gsn.host.detectors import NO_FILE, in_input_folder, state_of, tflite_files, unusable
+from ..gsn.host.errors import GsnError
 from ..gsn.host.score import score_pictures
 from ..gsn.metrics.tiam_report import as_json, as_text
-from ..gsn.plan import GsnError
 from .io import CATEGORY, Case
 
 DEMO, OWN = "demo models", "my own list"

@@ -5,9 +5,9 @@ from __future__ import annotations
 from comfy_api.latest import io
 from typing_extensions import override
 
+from ..gsn.host.errors import GsnError
 from ..gsn.losses import LOSSES, PAPER, Term, objective
 from ..gsn.losses import Loss as LossEntry
-from ..gsn.plan import GsnError
 from .io import CATEGORY, Loss
 
 _INPUTS = {bool: io.Boolean.Input, int: io.Int.Input, float: io.Float.Input}

@@ -6,9 +6,9 @@ from comfy_api.latest import io, ui
 from comfy_execution.graph_utils import ExecutionBlocker
 from typing_extensions import override
 
+from ..gsn.host.errors import GsnError
 from ..gsn.host.image_scores import scores_of
 from ..gsn.metrics.image_scores import COLUMNS
-from ..gsn.plan import GsnError
 from .io import CATEGORY
 
 _NODE = "GSNImageScores"

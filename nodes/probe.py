@@ -7,8 +7,8 @@ from typing_extensions import override
 
 from ..gsn.block_probe import block_text, ranking, table
 from ..gsn.draw_probe import block_ranking
+from ..gsn.host.errors import GsnError
 from ..gsn.host.sampling import probe_blocks
-from ..gsn.plan import GsnError
 from ..gsn.steps import Step, parse_steps
 from .io import CATEGORY, denoise_input, ksampler_inputs
 

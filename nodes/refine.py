@@ -5,7 +5,7 @@ from __future__ import annotations
 from comfy_api.latest import io
 from typing_extensions import override
 
-from ..gsn.host.checks import named
+from ..gsn.host.errors import named
 from ..gsn.host.run import with_action
 from ..gsn.interventions import Refine
 from ..gsn.interventions.levels import parse_levels

@@ -5,8 +5,8 @@ from __future__ import annotations
 from comfy_api.latest import io
 from typing_extensions import override
 
+from ..gsn.host.errors import GsnError
 from ..gsn.host.search import ORIGIN, look_at_noises, noises_of
-from ..gsn.plan import GsnError
 from ..gsn.seeds import best_first, ranking
 from ..gsn.trace import TraceHandle
 from .io import CATEGORY, denoise_input, ksampler_inputs, loss_input, trace_output

@@ -6,7 +6,7 @@ from comfy_api.latest import io, ui
 from typing_extensions import override
 
 from ..gsn.draw_selection import selection_plot
-from ..gsn.host.checks import named
+from ..gsn.host.errors import named
 from ..gsn.host.preset_files import chosen_preset, file_state, noise_for, save_preset
 from ..gsn.host.sampling import SCHEDULERS, usual_schedule
 from ..gsn.host.score_files import scores_state, scores_text

@@ -5,10 +5,10 @@ from __future__ import annotations
 from comfy_api.latest import io
 from typing_extensions import override
 
+from ..gsn.host.errors import GsnError
 from ..gsn.host.preset_files import file_state, swept
 from ..gsn.host.run import with_plan
 from ..gsn.host.seeded import with_seeds
-from ..gsn.plan import GsnError
 from ..gsn.presets import plan_of
 from ..gsn.sweep import read_seeds
 from .io import CATEGORY, Case, model_input

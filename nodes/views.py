@@ -7,7 +7,7 @@ from comfy_execution.graph_utils import ExecutionBlocker
 from typing_extensions import override
 
 from ..gsn import draw
-from ..gsn.plan import GsnError
+from ..gsn.host.errors import GsnError
 from ..gsn.trace import Trace as Account
 from ..gsn.trace import TraceHandle
 from .io import CATEGORY, Trace

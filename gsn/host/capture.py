@@ -13,7 +13,8 @@ from torch import Tensor
 from ..blocks import parse_blocks
 from ..maps import AttentionMaps
 from ..model_presets import ModelPreset
-from ..plan import CaptureSpec, GsnError
+from ..plan import CaptureSpec
+from .errors import GsnError
 from .families import Family, ImageAttention, Layer, TextAttention
 
 

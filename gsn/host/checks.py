@@ -2,22 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from torch import Tensor
 
-from ..plan import GsnError
 from ..subjects import SUBJECTS_KEY, Subjects
+from .errors import GsnError
 from .families import Family
-
-
-def named(origin: str, check: Callable, *args: Any) -> Any:
-    """Run a check of the pure rooms; a refusal gets the node's name in front."""
-    try:
-        return check(*args)
-    except ValueError as error:
-        raise GsnError(f"{origin}: {error}") from None
 
 
 def entries_of(conds: dict, family: Family, origin: str) -> list[tuple[dict, Subjects]]:

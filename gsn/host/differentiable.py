@@ -34,7 +34,7 @@ import torch
 from comfy.weight_adapter.bypass import BypassForwardHook
 from torch import Tensor, nn
 
-from ..plan import GsnError
+from .errors import GsnError
 from .frozen import Frozen, norm
 from .ordinary import OutOfPlace, alias
 

@@ -18,9 +18,9 @@ from torch import Tensor, nn
 
 from ..interventions import History, NoiseLevel
 from ..maps import AttentionMaps, MapProcessing
-from ..plan import GsnError
 from ..subjects import Subjects
 from .capture import CaptureDone, Collector, last_layer
+from .errors import GsnError
 from .families import Family, ImageAttention, Layer, Position, TextAttention
 from .families.family import Sink
 from .ordinary import alias

@@ -13,8 +13,7 @@ from ..metrics.aesthetic import AESTHETIC
 from ..metrics.caption import BLIP
 from ..metrics.clip_encoder import CLIP
 from ..metrics.image_scores import ImageScores, models_for, score_images
-from ..plan import GsnError
-from .checks import named
+from .errors import GsnError, named
 from .files import below
 
 FOLDER = "gsn_metrics"  # below models/, and its name in extra_model_paths.yaml

@@ -15,8 +15,9 @@ import comfy.model_management as mm
 import torch
 
 from ..model_presets import MODEL_PRESETS, ModelPreset
-from ..plan import CaptureSpec, GsnError, Plan
+from ..plan import CaptureSpec, Plan
 from .capture import choose_layers, last_layer
+from .errors import GsnError
 from .families import FAMILIES, Family
 
 # What the driver, the allocator's gaps and ComfyUI itself want to find free besides.

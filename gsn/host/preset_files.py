@@ -8,12 +8,11 @@ from typing import Any
 import folder_paths
 
 from ..model_presets import MODEL_PRESETS, ModelPreset
-from ..plan import GsnError
 from ..preset_file import PresetError, from_json
 from ..presets import PRESETS, Preset, describe, refuse_other_models
 from ..steps import Schedule
 from ..sweep import Variant, read_variants
-from .checks import named
+from .errors import GsnError, named
 from .families import family_of
 from .files import below
 

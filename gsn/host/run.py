@@ -17,7 +17,7 @@ from torch import Tensor
 from ..interventions import Context, Distribution, History
 from ..maps import MapChoice, MapProcessing
 from ..model_presets import MODEL_PRESETS, ModelPreset
-from ..plan import Action, CaptureSpec, GsnError, Plan, places
+from ..plan import Action, CaptureSpec, Plan, places
 from ..presets import refuse_other_models
 from ..steps import Schedule
 from ..subjects import Subjects
@@ -31,11 +31,11 @@ from .checks import (
     check_merge,
     check_stream,
     entries_of,
-    named,
     part_seen,
     with_their_subjects,
 )
 from .differentiable import differentiable, refuse_foreign
+from .errors import GsnError, named
 from .families import family_of
 from .forward import EntryForward, OpenedStep, Reading, detached, noise_level, unnoticed, vp_scale
 from .preview import preview_of

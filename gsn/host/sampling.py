@@ -12,10 +12,11 @@ from server import PromptServer
 import nodes as comfy_nodes
 
 from ..interventions import BlockProbe
-from ..plan import Action, GsnError, Plan
+from ..plan import Action, Plan
 from ..steps import Schedule, Step
 from ..subjects import SUBJECTS_KEY, Subjects
 from ..trace import Trace, TraceHandle
+from .errors import GsnError
 from .run import carrying, plan_of, schedule_of, with_plan
 
 SAMPLERS = comfy.samplers.KSampler.SAMPLERS

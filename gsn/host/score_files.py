@@ -6,7 +6,7 @@ from pathlib import Path
 
 import folder_paths
 
-from ..plan import GsnError
+from .errors import GsnError
 from .files import below
 
 _ROWS = "rows.jsonl"  # what a study calls them

@@ -6,10 +6,11 @@ from typing import Any
 
 from ..interventions import Observe
 from ..losses import PAPER, Objective
-from ..plan import Action, GsnError, Plan
+from ..plan import Action, Plan
 from ..seeds import joined
 from ..steps import Step
 from ..trace import Trace, TraceHandle
+from .errors import GsnError
 from .run import with_only
 from .sampling import sample
 

@@ -17,7 +17,7 @@ from comfy.k_diffusion.sampling import BrownianTreeNoiseSampler, default_noise_s
 from comfy.patcher_extension import WrappersMP
 from torch import Tensor
 
-from ..plan import GsnError
+from .errors import GsnError
 
 KEY = "gsn_seeds"
 _BROWNIAN = "sample_dpmpp_sde", "sample_dpmpp_2m_sde", "sample_dpmpp_2m_sde_heun", "sample_dpmpp_3m_sde"

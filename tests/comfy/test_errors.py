@@ -82,14 +82,14 @@ def test_bad_input_is_refused_before_the_first_model_call(comfy, case):
 
 
 def test_an_encoder_that_cannot_spell_a_subject(comfy):
-    checks, plan = comfy.pack("gsn.host.checks"), comfy.pack("gsn.plan")
+    checks, errors = comfy.pack("gsn.host.checks"), comfy.pack("gsn.host.errors")
     subjects = comfy.pack("gsn.subjects")
     streams = tuple(subjects.TextStream(name, i, 1, (0,), (), ("x",)) for i, name in enumerate(("clip", "t5")))
     items = (subjects.Subject("cat", {"clip": (0,), "t5": (0,)}), subjects.Subject("naïve", {"clip": (0,)}))
     text = subjects.Subjects("naïve cat", items, streams)
     checks.check_stream("average", [text])
     checks.check_stream("clip", [text])
-    with pytest.raises(plan.GsnError, match="AttentionCapture.*'t5'.*naïve.*clip, t5"):
+    with pytest.raises(errors.GsnError, match="AttentionCapture.*'t5'.*naïve.*clip, t5"):
         checks.check_stream("t5", [text])
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from ...plan import GsnError
+from ..errors import GsnError
 from .auraflow import AURAFLOW
 from .boogu import BOOGU
 from .cosmos import ANIMA, COSMOS

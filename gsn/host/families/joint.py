@@ -16,7 +16,7 @@ from typing import Any
 from comfy.patcher_extension import WrappersMP, add_wrapper_with_key
 from torch import Tensor, nn
 
-from ...plan import GsnError
+from ..errors import GsnError
 from ..fused_attention import attend, can_attend
 from .edited import Place, edited_attention
 from .family import (

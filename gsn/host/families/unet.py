@@ -16,7 +16,7 @@ from comfy.ldm.modules.diffusionmodules.openaimodel import Downsample, ResBlock,
 from comfy.patcher_extension import WrappersMP, add_wrapper_with_key
 from torch import Tensor
 
-from ...plan import GsnError
+from ..errors import GsnError
 from .edited import Place, edited_attention
 from .family import (
     Block,
