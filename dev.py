@@ -10,7 +10,7 @@ import sys
 if sys.version_info < (3, 10):  # noqa: UP036  (an older Python gets as far as this line, and should be told)
     sys.exit(f"gsn-nodes needs Python 3.10 or newer; {sys.executable} is {sys.version.split()[0]}")
 
-from devtools.cli import main
+from lab.tools.cli import main
 
 if __name__ == "__main__":
     sys.exit(main())

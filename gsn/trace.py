@@ -51,7 +51,7 @@ class KeptMaps:
 
 @dataclass(frozen=True)
 class BlockSeen:
-    """What one block's maps were like at a step: one number per image, as gsn/block_probe.py defines them."""
+    """What one block's maps were like at a step: one number per image, as attention/block_scores.py defines them."""
 
     step: StepInfo
     part: str

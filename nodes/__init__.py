@@ -1,0 +1,1 @@
+"""What ComfyUI shows: schemas and wiring, no maths; every module lists its NODES."""

@@ -5,13 +5,13 @@ from __future__ import annotations
 from comfy_api.latest import io
 from typing_extensions import override
 
-from ..gsn.blocks import parse_blocks
+from ..gsn.attention.block_ranges import parse_blocks
+from ..gsn.attention.maps import COLUMNS, MOST_BLUR, MOST_CONTRAST, MapChoice
 from ..gsn.host.errors import GsnError
-from ..gsn.host.run import with_plan
+from ..gsn.host.sampling.run import with_plan
 from ..gsn.interventions import Observe
-from ..gsn.maps import COLUMNS, MOST_BLUR, MOST_CONTRAST, MapChoice
-from ..gsn.plan import Action, CaptureSpec, Plan
-from ..gsn.steps import parse_steps
+from ..gsn.methods.plan import Action, CaptureSpec, Plan
+from ..gsn.methods.steps import parse_steps
 from ..gsn.trace import TraceHandle
 from .io import CATEGORY, model_input, trace_output
 

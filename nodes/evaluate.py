@@ -5,12 +5,12 @@ from __future__ import annotations
 from comfy_api.latest import io, ui
 from typing_extensions import override
 
-from ..evaluation.prompts import NAMES, SPLITS, PromptSet, demo_set, marked_case, paper_set, read_prompts
-from ..gsn.draw_tiam import bars, verdicts
-from ..gsn.host.detectors import NO_FILE, in_input_folder, state_of, tflite_files, unusable
 from ..gsn.host.errors import GsnError
-from ..gsn.host.score import score_pictures
+from ..gsn.host.scores.detectors import NO_FILE, in_input_folder, state_of, tflite_files, unusable
+from ..gsn.host.scores.tiam import score_pictures
 from ..gsn.metrics.tiam_report import as_json, as_text
+from ..gsn.pictures.tiam import bars, verdicts
+from ..gsn.text.prompt_sets import NAMES, SPLITS, PromptSet, demo_set, marked_case, paper_set, read_prompts
 from .io import CATEGORY, Case
 
 DEMO, OWN = "demo models", "my own list"

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from comfy_api.latest import io
 
-from ..gsn.host.sampling import SAMPLERS, SCHEDULERS
-from ..gsn.presets import PRESETS
-from ..gsn.steps import UNITS
+from ..gsn.host.sampling.ksampler import SAMPLERS, SCHEDULERS
+from ..gsn.methods.presets import PRESETS
+from ..gsn.methods.steps import UNITS
 
 USES = "\n".join(f"{name}: {preset.use}" for name, preset in PRESETS.items())
 CATEGORY = "gsn-nodes"

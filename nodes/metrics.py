@@ -7,7 +7,7 @@ from comfy_execution.graph_utils import ExecutionBlocker
 from typing_extensions import override
 
 from ..gsn.host.errors import GsnError
-from ..gsn.host.image_scores import scores_of
+from ..gsn.host.scores.image_scores import scores_of
 from ..gsn.metrics.image_scores import COLUMNS
 from .io import CATEGORY
 

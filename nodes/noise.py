@@ -6,14 +6,14 @@ from comfy_api.latest import io
 from typing_extensions import override
 
 from ..gsn.host.errors import GsnError
-from ..gsn.host.run import with_action
+from ..gsn.host.sampling.run import with_action
 from ..gsn.interventions import Distribution, InitNoise
 from ..gsn.interventions.distribution import MEANS
 from ..gsn.interventions.levels import parse_levels
 from ..gsn.losses import PAPER
-from ..gsn.plan import Action
-from ..gsn.presets import INITNO
-from ..gsn.steps import Step
+from ..gsn.methods.plan import Action
+from ..gsn.methods.presets import INITNO
+from ..gsn.methods.steps import Step
 from .io import CATEGORY, loss_input, model_input, step_inputs, trace_output
 
 

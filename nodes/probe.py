@@ -5,11 +5,11 @@ from __future__ import annotations
 from comfy_api.latest import io, ui
 from typing_extensions import override
 
-from ..gsn.block_probe import block_text, ranking, table
-from ..gsn.draw_probe import block_ranking
+from ..gsn.attention.block_scores import block_text, ranking, table
 from ..gsn.host.errors import GsnError
-from ..gsn.host.sampling import probe_blocks
-from ..gsn.steps import Step, parse_steps
+from ..gsn.host.sampling.ksampler import probe_blocks
+from ..gsn.methods.steps import Step, parse_steps
+from ..gsn.pictures.block_ranking import block_ranking
 from .io import CATEGORY, denoise_input, ksampler_inputs
 
 

@@ -7,9 +7,9 @@ from comfy_execution.graph_utils import ExecutionBlocker
 from typing_extensions import override
 
 from ..gsn.host.preset_files import described
-from ..gsn.host.sampling import output_connected, output_connected_now, own_schedule, sample, show
-from ..gsn.presets import PRESETS, plan_of, with_numbers
-from ..gsn.steps import Step
+from ..gsn.host.sampling.ksampler import output_connected, output_connected_now, own_schedule, sample, show
+from ..gsn.methods.presets import PRESETS, plan_of, with_numbers
+from ..gsn.methods.steps import Step
 from .io import CATEGORY, USES, denoise_input, ksampler_inputs, step_inputs, trace_output
 
 _PLAIN = 1  # output slot

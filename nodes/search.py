@@ -6,8 +6,8 @@ from comfy_api.latest import io
 from typing_extensions import override
 
 from ..gsn.host.errors import GsnError
-from ..gsn.host.search import ORIGIN, look_at_noises, noises_of
-from ..gsn.seeds import best_first, ranking
+from ..gsn.host.sampling.seed_search import ORIGIN, look_at_noises, noises_of
+from ..gsn.selection.seed import best_first, ranking
 from ..gsn.trace import TraceHandle
 from .io import CATEGORY, denoise_input, ksampler_inputs, loss_input, trace_output
 

@@ -5,15 +5,15 @@ from __future__ import annotations
 from comfy_api.latest import io, ui
 from typing_extensions import override
 
-from ..gsn.draw_selection import selection_plot
 from ..gsn.host.errors import named
 from ..gsn.host.preset_files import chosen_preset, file_state, noise_for, save_preset
-from ..gsn.host.sampling import SCHEDULERS, usual_schedule
-from ..gsn.host.score_files import scores_state, scores_text
-from ..gsn.preset_file import to_json
-from ..gsn.presets import PRESETS, with_refinement_at
-from ..gsn.score_table import read_scores
-from ..gsn.select import report, select
+from ..gsn.host.sampling.ksampler import SCHEDULERS, usual_schedule
+from ..gsn.host.scores.files import scores_state, scores_text
+from ..gsn.methods.preset_file import to_json
+from ..gsn.methods.presets import PRESETS, with_refinement_at
+from ..gsn.pictures.step_selection import selection_plot
+from ..gsn.selection.score_table import read_scores
+from ..gsn.selection.step import report, select
 from .io import CATEGORY
 
 _NODE = "GSNStepSelection"

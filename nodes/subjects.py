@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from comfy_api.latest import io
 
-from ..gsn.boxes import read_boxes
 from ..gsn.host.tokens import encode_with_subjects
-from ..gsn.subjects import SubjectError
+from ..gsn.text.regions import read_boxes
+from ..gsn.text.subjects import SubjectError
 from .io import CATEGORY
 
 

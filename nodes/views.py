@@ -6,8 +6,8 @@ from comfy_api.latest import io, ui
 from comfy_execution.graph_utils import ExecutionBlocker
 from typing_extensions import override
 
-from ..gsn import draw
 from ..gsn.host.errors import GsnError
+from ..gsn.pictures import heatmaps as draw
 from ..gsn.trace import Trace as Account
 from ..gsn.trace import TraceHandle
 from .io import CATEGORY, Trace

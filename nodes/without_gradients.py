@@ -5,11 +5,11 @@ from __future__ import annotations
 from comfy_api.latest import io
 from typing_extensions import override
 
-from ..gsn.host.run import with_action
+from ..gsn.host.sampling.run import with_action
 from ..gsn.interventions import Reweight, Temperature
 from ..gsn.interventions.temperature import SCOPES
-from ..gsn.plan import Action
-from ..gsn.steps import Step
+from ..gsn.methods.plan import Action
+from ..gsn.methods.steps import Step
 from .io import CATEGORY, STEP_TOOLTIP, model_input, trace_output, unit_input
 
 _ALIASES = ["attention control", "without gradients", "gguf", "quantised", "missing subject"]

@@ -1,4 +1,4 @@
-"""Lets tests say `import gsn`, `import devtools` and `import evaluation` without the repository root on sys.path.
+"""Lets tests say `import gsn` and `import lab` without the repository root on sys.path.
 
 The root holds a folder called `nodes`, and so is ComfyUI's module: with the root on the path, whichever came
 first would be taken for both. So the packages are registered one by one from their files.
@@ -21,5 +21,5 @@ def _register(name):
     spec.loader.exec_module(module)
 
 
-for package in ("gsn", "devtools", "evaluation"):
+for package in ("gsn", "lab"):
     _register(package)

@@ -1,0 +1,1 @@
+"""The only room that imports ComfyUI. Inside it: scores, sampling, attention, gradient, families."""

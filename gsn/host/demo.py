@@ -27,7 +27,7 @@ from comfy_execution.utils import get_executing_context
 from safetensors import safe_open
 from server import PromptServer
 
-from ..processor import computes_in_bfloat16
+from .bfloat16 import computes_in_bfloat16
 
 log = logging.getLogger("gsn-nodes")
 

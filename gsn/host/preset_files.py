@@ -7,11 +7,11 @@ from typing import Any
 
 import folder_paths
 
-from ..model_presets import MODEL_PRESETS, ModelPreset
-from ..preset_file import PresetError, from_json
-from ..presets import PRESETS, Preset, describe, refuse_other_models
-from ..steps import Schedule
-from ..sweep import Variant, read_variants
+from ..methods.model_presets import MODEL_PRESETS, ModelPreset
+from ..methods.preset_file import PresetError, from_json
+from ..methods.presets import PRESETS, Preset, describe, refuse_other_models
+from ..methods.steps import Schedule
+from ..methods.sweep import Variant, read_variants
 from .errors import GsnError, named
 from .families import family_of
 from .files import below

@@ -16,11 +16,11 @@ from typing import Any
 
 from torch import Tensor
 
-from ..boxes import Box, with_boxes, with_masks
-from ..locate import TokenRow, locate_subjects
-from ..parse import choose_subjects
-from ..prompt import EMBEDDING, Prompt, read_prompt
-from ..subjects import SUBJECTS_KEY, SubjectError, Subjects, TextStream, token_table
+from ..text.choose import choose_subjects
+from ..text.locate import TokenRow, locate_subjects
+from ..text.prompt import EMBEDDING, Prompt, read_prompt
+from ..text.regions import Box, with_boxes, with_masks
+from ..text.subjects import SUBJECTS_KEY, SubjectError, Subjects, TextStream, token_table
 
 logger = logging.getLogger("gsn-nodes")
 

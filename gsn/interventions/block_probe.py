@@ -1,4 +1,4 @@
-"""Look at every block by itself: how well its maps tell the subjects apart at a step (see gsn/block_probe.py)."""
+"""Look at every block by itself: how well its maps tell the subjects apart at a step."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ..block_probe import concentration, separation
+from ..attention.block_scores import concentration, separation
+from ..attention.maps import AttentionMaps, subject_maps
 from ..losses import Objective
-from ..maps import AttentionMaps, subject_maps
 from ..trace import BlockSeen
 from .context import Context, Forward
 

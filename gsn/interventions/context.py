@@ -11,9 +11,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ..attention.maps import AttentionMaps, Earlier, MapProcessing
 from ..losses import Objective
-from ..maps import AttentionMaps, Earlier, MapProcessing
-from ..subjects import Subjects
+from ..text.subjects import Subjects
 from ..trace import KeptMaps, Record, StepInfo, Stop, Trace
 
 _AVERAGE_DECAY = 0.9  # InitNO's cache

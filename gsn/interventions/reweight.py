@@ -20,9 +20,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ..logits import LogitEdit
+from ..attention.logit_edit import LogitEdit
 from ..losses import Objective
-from ..subjects import Subjects
+from ..text.subjects import Subjects
 from .context import Context, Forward
 
 _LEAST = 1e-8  # stands for a factor of 0: some attention functions cannot take a logit of minus infinity

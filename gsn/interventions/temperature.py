@@ -15,9 +15,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ..logits import LogitEdit
+from ..attention.logit_edit import LogitEdit
 from ..losses import Objective
-from ..subjects import Subjects
+from ..text.subjects import Subjects
 
 SCOPES = ("whole text", "words", "subjects")
 

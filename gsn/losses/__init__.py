@@ -14,8 +14,8 @@ from dataclasses import dataclass, field, replace
 import torch
 from torch import Tensor
 
-from ..maps import AttentionMaps, Earlier, MapProcessing, subject_maps
-from ..subjects import Subjects
+from ..attention.maps import AttentionMaps, Earlier, MapProcessing, subject_maps
+from ..text.subjects import Subjects
 from .astar import retention, retention_least, segregation
 from .attend_excite import attend_excite
 from .box_retention import box_retention, places_refuse

@@ -14,9 +14,9 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from ..maps import SubjectMaps
-from ..masks import otsu_masks
-from ..subjects import Subjects
+from ..attention.maps import SubjectMaps
+from ..attention.masks import otsu_masks
+from ..text.subjects import Subjects
 from .iou import overlap, overlaps_of_pairs
 
 

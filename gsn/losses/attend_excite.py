@@ -7,8 +7,8 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from ..maps import SubjectMaps
-from ..subjects import Subjects
+from ..attention.maps import SubjectMaps
+from ..text.subjects import Subjects
 
 
 def attend_excite(maps: SubjectMaps, subjects: Subjects) -> Tensor:

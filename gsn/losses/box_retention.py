@@ -16,8 +16,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..maps import SubjectMaps
-from ..subjects import Subject, Subjects
+from ..attention.maps import SubjectMaps
+from ..text.subjects import Subject, Subjects
 from .attend_excite import attend_excite
 from .boxdiff import boxes_refuse
 from .iou import overlap

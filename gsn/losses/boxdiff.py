@@ -19,8 +19,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from ..maps import SubjectMaps
-from ..subjects import Subject, Subjects
+from ..attention.maps import SubjectMaps
+from ..text.subjects import Subject, Subjects
 
 _SHARE = 0.2  # P and
 _EDGE = 1  # L in the released configuration

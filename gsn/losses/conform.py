@@ -19,8 +19,8 @@ import math
 import torch
 from torch import Tensor
 
-from ..maps import SubjectMaps
-from ..subjects import Subjects
+from ..attention.maps import SubjectMaps
+from ..text.subjects import Subjects
 
 _TINY = 1e-12  # a map of zeros is like no other
 

@@ -20,8 +20,8 @@ import math
 import torch
 from torch import Tensor
 
-from ..maps import SubjectMaps
-from ..subjects import Subjects
+from ..attention.maps import SubjectMaps
+from ..text.subjects import Subjects
 
 _TINY = 1e-12  # an attribute's map that is zero everywhere must not divide by zero
 _FLOOR = 1e-5  # the paper's code

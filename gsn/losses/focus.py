@@ -19,8 +19,8 @@ import math
 import torch
 from torch import Tensor
 
-from ..maps import SubjectMaps, smooth
-from ..subjects import Subject, Subjects
+from ..attention.maps import SubjectMaps, smooth
+from ..text.subjects import Subject, Subjects
 
 _TINY = 1e-20  # in float32; a cube of the smallest values that count is above it
 _BLUR = math.sqrt(0.5)  # a standard deviation of 1, in the convention of `smooth`

@@ -19,9 +19,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from ..maps import SubjectMaps, smooth
-from ..masks import otsu_masks, peak_components
-from ..subjects import Subjects
+from ..attention.maps import SubjectMaps, smooth
+from ..attention.masks import otsu_masks, peak_components
+from ..text.subjects import Subjects
 from .iou import overlaps_of_pairs
 
 _BLUR = 0.5  # of self-attention's rows

@@ -13,8 +13,8 @@ from itertools import combinations
 import torch
 from torch import Tensor
 
-from ..maps import SubjectMaps
-from ..subjects import Subjects
+from ..attention.maps import SubjectMaps
+from ..text.subjects import Subjects
 
 _TINY = 1e-12  # below any map that a softmax leaves, so ordinary values are unchanged
 

@@ -17,9 +17,9 @@ from itertools import permutations
 import torch
 from torch import Tensor
 
-from ..maps import SubjectMaps, smooth
-from ..masks import otsu_masks
-from ..subjects import Subjects
+from ..attention.maps import SubjectMaps, smooth
+from ..attention.masks import otsu_masks
+from ..text.subjects import Subjects
 
 _BLUR = 0.5
 _TINY = 1e-12  # a subject whose map is zero attends to nothing

@@ -19,8 +19,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from ..maps import SubjectMaps
-from ..subjects import Subject, Subjects, TextStream
+from ..attention.maps import SubjectMaps
+from ..text.subjects import Subject, Subjects, TextStream
 
 _TINY = 1e-12  # below any attention that matters; half precision may have left exact zeros
 _PREFIX = "aphotoof"

@@ -1,7 +1,7 @@
 """The real ComfyUI, in this process, for tests of nodes and of everything in gsn/host.
 
 Use the `comfy` fixture; never `import gsn` in these tests: ComfyUI loads the pack under another name, and
-a second copy of a class fails every isinstance. `comfy.pack("gsn.host.split")` returns the loaded module.
+a second copy of a class fails every isinstance. `comfy.pack("gsn.host.sampling.split")` returns the loaded module.
 """
 
 import asyncio
@@ -225,7 +225,7 @@ class Comfy:
         self._load(COMFYUI / "comfy_extras" / f"{name}.py", "comfy_extras")
 
     def pack(self, name=""):
-        """A module of the loaded pack by its dotted name inside the repository, such as "gsn.host.split"."""
+        """A module of the loaded pack by its dotted name inside the repository, such as "gsn.host.sampling.split"."""
         return importlib.import_module(f"{self._pack.__name__}.{name}") if name else self._pack
 
     def session(self):

@@ -61,7 +61,7 @@ def left_half_only(nodes, width, height):
 def interrupt_leaves_nothing(comfy, monkeypatch, patched, plain):
     """Interrupted in its third evaluation `patched` ends there, and the same session then gives `plain` as ever."""
     wanted = samples(comfy.run(plain, ["out"]))
-    forward, evaluations = comfy.pack("gsn.host.forward").EntryForward, []
+    forward, evaluations = comfy.pack("gsn.host.attention.forward").EntryForward, []
     call = forward.__call__
 
     def interrupted(*args):

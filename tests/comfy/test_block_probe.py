@@ -41,7 +41,7 @@ def test_ranking_and_a_text_that_capture_accepts(comfy, which):
     assert len(rows) == len({(layer.part, layer.number) for layer in layers})
     scores = [float(row[2]) for row in rows]
     assert scores == sorted(scores, reverse=True) and 0 <= scores[-1] <= scores[0] <= 1
-    ranges = comfy.pack("gsn.blocks").parse_blocks(blocks)
+    ranges = comfy.pack("gsn.attention.block_ranges").parse_blocks(blocks)
     assert sum(len(one.named()) for one in ranges) == 2
     captured = comfy.run(capture_with(make(), blocks), ["out", ("c", 1)]).check()
     assert captured["c", 1].trace.kept and torch.equal(captured["out"]["samples"], result["out"]["samples"])
@@ -49,7 +49,7 @@ def test_ranking_and_a_text_that_capture_accepts(comfy, which):
 
 def test_each_block_is_seen_as_capture_sees_it_alone(comfy):
     """The table's numbers are those of AttentionCapture's maps of one block, on the same latent."""
-    scores = comfy.pack("gsn.block_probe")
+    scores = comfy.pack("gsn.attention.block_scores")
     table = comfy.run(probe(zoo.graph("sd15"), at_steps="0"), [("b", 2)]).check()["b", 2]
     rows = {row[1]: row for row in (line.split() for line in table.splitlines()[1:])}
     for block in ("in1", "mid0", "out11"):

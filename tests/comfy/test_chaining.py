@@ -532,7 +532,7 @@ def test_what_the_attention_functions_call_is_put_back(comfy):
 
 def test_tokens_that_another_pack_adds_are_not_words(comfy, monkeypatch):
     """They take their share of the softmax; the maps still have the prompt's columns and no others."""
-    forward, found = comfy.pack("gsn.host.forward").EntryForward, []
+    forward, found = comfy.pack("gsn.host.attention.forward").EntryForward, []
     call = forward.__call__
 
     def seen(*args):
@@ -552,7 +552,7 @@ def test_tokens_that_another_pack_adds_are_not_words(comfy, monkeypatch):
 @pytest.mark.parametrize("family", ["sd15", "flux_dev", "krea2"])
 def test_the_maps_under_nag_are_those_of_the_prompts_own_rows(comfy, monkeypatch, family, cfg):
     """They are of the positive prompt alone, where it does nothing: bit for bit those of the model without it."""
-    forward, found = comfy.pack("gsn.host.forward").EntryForward, []
+    forward, found = comfy.pack("gsn.host.attention.forward").EntryForward, []
     call = forward.__call__
 
     def seen(self, latent, rows):

@@ -56,7 +56,7 @@ def test_the_refinement_lowers_the_loss_at_the_noise_level_of_its_preset(comfy, 
     (action,) = {record.action for record in trace.records}
     losses = np.array([record.loss for record in trace.records])
     assert (losses[-1] < 0.8 * losses[0]).all(), action
-    wanted = comfy.pack("gsn.model_presets").MODEL_PRESETS[preset].refine_sigma
+    wanted = comfy.pack("gsn.methods.model_presets").MODEL_PRESETS[preset].refine_sigma
     assert trace.records[0].step.sigma == pytest.approx(wanted, rel=near)  # the nearest step of the schedule
 
 
@@ -71,11 +71,11 @@ def test_finite_differences_confirm_the_gradient_of_the_papers_loss(comfy):
 
     result = comfy.run(demo(), [("1", 0), ("2", 0)]).check()
     model, ((text, about),) = result["1", 0], result["2", 0]
-    subjects = about[comfy.pack("gsn.subjects").SUBJECTS_KEY]
-    presets, family = comfy.pack("gsn.model_presets"), comfy.pack("gsn.host.families.unet").UNET
-    capture, loss = comfy.pack("gsn.host.capture"), comfy.pack("gsn.losses").PAPER
+    subjects = about[comfy.pack("gsn.text.subjects").SUBJECTS_KEY]
+    presets, family = comfy.pack("gsn.methods.model_presets"), comfy.pack("gsn.host.families.unet").UNET
+    capture, loss = comfy.pack("gsn.host.attention.capture"), comfy.pack("gsn.losses").PAPER
     preset = presets.MODEL_PRESETS["demo"]
-    layers = capture.choose_layers(family, model.model, comfy.pack("gsn.plan").CaptureSpec(), preset)
+    layers = capture.choose_layers(family, model.model, comfy.pack("gsn.methods.plan").CaptureSpec(), preset)
     mm.load_models_gpu([model])
 
     def total(x):
@@ -86,7 +86,7 @@ def test_finite_differences_confirm_the_gradient_of_the_papers_loss(comfy):
         return loss.evaluate(collector.maps(), subjects, preset.processing("auto", "average")).total.sum()
 
     start = torch.randn(1, 4, 16, 16, generator=torch.Generator().manual_seed(0)) * preset.refine_sigma
-    with torch.inference_mode(), comfy.pack("gsn.host.differentiable").differentiable(model.model, "test"):
+    with torch.inference_mode(), comfy.pack("gsn.host.gradient.differentiable").differentiable(model.model, "test"):
         leaf = start.clone().requires_grad_(True)
         (gradient,) = torch.autograd.grad(total(leaf), leaf)
         direction = gradient / gradient.norm()

@@ -8,9 +8,11 @@ def entry_gradient(comfy, model, seed=0):
     """Gradient of a random functional of the truncated call's maps with respect to z."""
     from comfy.ldm.modules.attention import attention_pytorch
 
-    host = comfy.pack("gsn.host.capture"), comfy.pack("gsn.host.families.unet"), comfy.pack("gsn.model_presets")
+    host = [
+        comfy.pack(f"gsn.{name}") for name in ("host.attention.capture", "host.families.unet", "methods.model_presets")
+    ]
     layers = host[0].choose_layers(
-        host[1].UNET, model.model, comfy.pack("gsn.plan").CaptureSpec(), host[2].MODEL_PRESETS["sd1"]
+        host[1].UNET, model.model, comfy.pack("gsn.methods.plan").CaptureSpec(), host[2].MODEL_PRESETS["sd1"]
     )
     generator = torch.Generator().manual_seed(seed)
     x = torch.randn(2, 4, 13, 19, generator=generator)
@@ -44,7 +46,7 @@ def test_forward_is_equal_and_gradient_is_plain_autograds(comfy):
     x, call = entry_gradient(comfy, normal)
     maps, wanted = gradient(call, x)
     x, call = entry_gradient(comfy, inference)
-    with torch.inference_mode(), comfy.pack("gsn.host.differentiable").differentiable(inference.model, "test"):
+    with torch.inference_mode(), comfy.pack("gsn.host.gradient.differentiable").differentiable(inference.model, "test"):
         ours, got = gradient(call, x)
     assert torch.equal(ours, maps)
     assert float((got - wanted).norm() / wanted.norm()) <= 1e-5
@@ -53,7 +55,7 @@ def test_forward_is_equal_and_gradient_is_plain_autograds(comfy):
 def test_finite_differences(comfy):
     model = comfy.model("sd15")
     x, call = entry_gradient(comfy, model)
-    with torch.inference_mode(), comfy.pack("gsn.host.differentiable").differentiable(model.model, "test"):
+    with torch.inference_mode(), comfy.pack("gsn.host.gradient.differentiable").differentiable(model.model, "test"):
         maps, g = gradient(call, x)
         weights = torch.randn(maps.shape, generator=torch.Generator().manual_seed(7))
         direction = g / g.norm()
@@ -69,7 +71,7 @@ def test_every_storage_gives_a_gradient_and_leaves_nothing(comfy, dtype):
     before = [(dict(m.__dict__), dict(m._parameters), dict(m._buffers)) for m in modules]
     x, call = entry_gradient(comfy, model)
     with torch.inference_mode():
-        with comfy.pack("gsn.host.differentiable").differentiable(model.model, "test"):
+        with comfy.pack("gsn.host.gradient.differentiable").differentiable(model.model, "test"):
             _, g = gradient(call, x)
         assert torch.isfinite(g).all() and g.norm() > 0
         assert torch.is_inference_mode_enabled()
@@ -86,7 +88,7 @@ def test_offloaded_weights_in_reused_buffers_give_the_exact_gradient(comfy, monk
 
     model = comfy.model("sd15")
     x, call = entry_gradient(comfy, model)
-    with torch.inference_mode(), comfy.pack("gsn.host.differentiable").differentiable(model.model, "test"):
+    with torch.inference_mode(), comfy.pack("gsn.host.gradient.differentiable").differentiable(model.model, "test"):
         _, wanted = gradient(call, x)
     for module in model.model.diffusion_model.modules():
         if isinstance(module, ops.CastWeightBiasOp):
@@ -100,7 +102,7 @@ def test_offloaded_weights_in_reused_buffers_give_the_exact_gradient(comfy, monk
         return lent, bias, *rest
 
     monkeypatch.setattr(ops, "cast_bias_weight", cast)
-    with torch.inference_mode(), comfy.pack("gsn.host.differentiable").differentiable(model.model, "test"):
+    with torch.inference_mode(), comfy.pack("gsn.host.gradient.differentiable").differentiable(model.model, "test"):
         _, got = gradient(call, x)
     assert float((got - wanted).norm() / wanted.norm()) <= 1e-5
 
@@ -160,7 +162,7 @@ def test_convolutions_that_packs_made_tileable(comfy, change):
     maps, wanted = gradient(call, x)
     assert not torch.allclose(maps, as_it_was, atol=1e-6)
     x, call = entry_gradient(comfy, inference)
-    with torch.inference_mode(), comfy.pack("gsn.host.differentiable").differentiable(inference.model, "test"):
+    with torch.inference_mode(), comfy.pack("gsn.host.gradient.differentiable").differentiable(inference.model, "test"):
         ours, got = gradient(call, x)
     assert torch.equal(ours, maps)
     assert float((got - wanted).norm() / wanted.norm()) <= 1e-5
@@ -173,7 +175,7 @@ def test_weights_that_are_not_numbers_are_refused_by_name(comfy):
         torch.zeros(3, dtype=torch.uint8), requires_grad=False
     )
     with pytest.raises(ValueError, match="packed"):
-        comfy.pack("gsn.host.differentiable").refuse_foreign(model.model, "SingleStepIterRef")
+        comfy.pack("gsn.host.gradient.differentiable").refuse_foreign(model.model, "SingleStepIterRef")
 
 
 CONVOLUTIONS = {
@@ -197,7 +199,7 @@ def test_each_way_to_a_convolutions_gradient(comfy, case):
     direction = torch.randn_like(y)
     wanted = torch.autograd.grad(y, x, direction)[0]
     with torch.inference_mode():
-        way = comfy.pack("gsn.host.frozen").Convolution.of(module, {})
+        way = comfy.pack("gsn.host.gradient.frozen_layers").Convolution.of(module, {})
         got = way.input_gradient(module.weight, direction, x.shape)
     assert got.shape == wanted.shape
     assert float((got - wanted).norm() / wanted.norm()) <= 1e-6
@@ -213,7 +215,7 @@ def test_a_convolution_of_few_pixels_is_a_product_of_the_same_values(comfy, monk
     monkeypatch.setattr(torch.nn.functional, "unfold", lambda *args: products.append(args) or unfold(*args))
     with torch.inference_mode():
         wanted = module(x)
-        with comfy.pack("gsn.host.frozen").FewPixels():
+        with comfy.pack("gsn.host.gradient.frozen_layers").FewPixels():
             got = module(x)
     assert len(products) == (module.weight.numel() >= 2**20)
     assert got.shape == wanted.shape
@@ -224,6 +226,6 @@ def test_a_convolution_of_few_pixels_is_a_product_of_the_same_values(comfy, monk
 def test_each_way_to_a_linear_layers_gradient(comfy, rows):
     """The gradient has its channels first in memory, as one that comes out of a convolution."""
     direction, weight = torch.randn(2, 48, rows).transpose(1, 2), torch.randn(48, 32)
-    got = comfy.pack("gsn.host.frozen")._linear_input_gradient(direction, weight)
+    got = comfy.pack("gsn.host.gradient.frozen_layers")._linear_input_gradient(direction, weight)
     assert got.is_contiguous()
     assert torch.allclose(got, torch.einsum("bno,oi->bni", direction, weight), atol=1e-5)

@@ -82,8 +82,8 @@ def test_bad_input_is_refused_before_the_first_model_call(comfy, case):
 
 
 def test_an_encoder_that_cannot_spell_a_subject(comfy):
-    checks, errors = comfy.pack("gsn.host.checks"), comfy.pack("gsn.host.errors")
-    subjects = comfy.pack("gsn.subjects")
+    checks, errors = comfy.pack("gsn.host.sampling.checks"), comfy.pack("gsn.host.errors")
+    subjects = comfy.pack("gsn.text.subjects")
     streams = tuple(subjects.TextStream(name, i, 1, (0,), (), ("x",)) for i, name in enumerate(("clip", "t5")))
     items = (subjects.Subject("cat", {"clip": (0,), "t5": (0,)}), subjects.Subject("naïve", {"clip": (0,)}))
     text = subjects.Subjects("naïve cat", items, streams)
@@ -103,7 +103,8 @@ def test_sd3_without_t5_reads_clip(comfy, encoder):
 
 
 def test_a_latent_of_another_model(comfy, tmp_path):
-    sampling, run = comfy.pack("gsn.host.sampling"), comfy.run(graph([refine()]), [("p0", 0), ("2", 0), ("3", 0)])
+    sampling = comfy.pack("gsn.host.sampling.ksampler")
+    run = comfy.run(graph([refine()]), [("p0", 0), ("2", 0), ("3", 0)])
     latent = {"samples": torch.ones(1, 16, 8, 8)}
     with torch.inference_mode(), pytest.raises(ValueError, match="16 channels"):
         sampling.sample(run["p0"], 1, 4, 5.0, "euler", "normal", run["2"], run["3"], latent, 1.0)
@@ -131,7 +132,7 @@ def test_interrupt_ends_within_an_iteration_and_leaves_nothing(comfy, monkeypatc
 @pytest.mark.parametrize("times", [1, 99])
 def test_out_of_memory_is_retried_once_and_then_says_what_to_lower(comfy, monkeypatch, where, times):
     plain = samples(comfy.run(graph(), ["out"]))
-    forward = comfy.pack("gsn.host.forward").EntryForward
+    forward = comfy.pack("gsn.host.attention.forward").EntryForward
     grad, call, left = torch.autograd.grad, forward.__call__, [times]
 
     def failing(function):

@@ -58,7 +58,7 @@ def is_sheet(image):
 def test_a_set_gives_prompts_cases_texts_and_how_to_get_them_again(comfy):
     nodes = {"1": prompt_set("3 coloured", split="test", count=5, draw=3, index=2)}
     result = comfy.run(nodes, [("1", slot) for slot in range(5)]).check()
-    same = comfy.pack("evaluation.prompts").paper_set("3 coloured", "test", 5, 3)
+    same = comfy.pack("gsn.text.prompt_sets").paper_set("3 coloured", "test", 5, 3)
     case = same.cases[2]
     assert [result["1", slot] for slot in range(5)] == [case.marked, case, case.text, 5, same.source]
 
@@ -87,7 +87,7 @@ def test_every_prompt_of_a_set_is_sampled_and_scored_in_one_graph(comfy):
         "score": score("demo detector", prompt=["set", 0], threshold=0.3),
     }
     result = comfy.run(nodes, [*(("score", slot) for slot in range(5)), "pictures", ("p", 1)]).check()
-    cases = comfy.pack("evaluation.prompts").demo_set("2 entities", "test", 3).cases
+    cases = comfy.pack("gsn.text.prompt_sets").demo_set("2 entities", "test", 3).cases
     told = json.loads(result["score", 2])
     assert [one["prompt"] for one in told["images"]] == [case.text for case in cases for _ in range(2)]
     assert [one["seed"] for one in told["images"]] == ["image 1", "image 2"] * 3
@@ -130,14 +130,14 @@ def test_the_wrong_colour_is_no_success(comfy):
 
 
 def test_pictures_of_several_sizes_share_a_sheet(comfy):
-    module = comfy.pack("gsn.host.score")
-    case = comfy.pack("evaluation.prompts").marked_case(CAT_AND_DOG)
-    other = comfy.pack("evaluation.prompts").marked_case("a photo of a [bird]")
+    module = comfy.pack("gsn.host.scores.tiam")
+    case = comfy.pack("gsn.text.prompt_sets").marked_case(CAT_AND_DOG)
+    other = comfy.pack("gsn.text.prompt_sets").marked_case("a photo of a [bird]")
     batches = [torch.rand(1, 64, 96, 3), torch.rand(2, 128, 64, 3)]
     text = found([("cat", 0.9), ("dog", 0.9)], [], [("bird", 0.9)])
     result = module.score_pictures(batches, [case, other], "JSON", 0.5, detections=text)
     assert result.summaries[0].tiam == pytest.approx((1 + 0.5) / 2)  # a mean over prompts, not over images
-    assert is_sheet(comfy.pack("gsn.draw_tiam").verdicts(result.seen, 0.5))
+    assert is_sheet(comfy.pack("gsn.pictures.tiam").verdicts(result.seen, 0.5))
 
 
 def rt_detr(comfy):
@@ -184,7 +184,7 @@ def test_boxes_of_comfyuis_own_detector(comfy, monkeypatch):
 
 
 def test_boxes_of_other_pictures_are_refused(comfy):
-    module = comfy.pack("gsn.host.detectors")
+    module = comfy.pack("gsn.host.scores.detectors")
     box = {"x": 0, "y": 0, "width": 9, "height": 9, "label": "cat", "score": 0.9}
     batch = torch.zeros(2, 64, 64, 3)
     with pytest.raises(ValueError, match="boxes for 1 pictures, but 2"):
@@ -225,8 +225,8 @@ def test_bad_input_is_refused_and_named(comfy, settings, message):
 
 
 def test_corrupt_pictures_and_the_wrong_number_of_prompts_are_refused(comfy):
-    module = comfy.pack("gsn.host.score")
-    case = comfy.pack("evaluation.prompts").marked_case(CAT_AND_DOG)
+    module = comfy.pack("gsn.host.scores.tiam")
+    case = comfy.pack("gsn.text.prompt_sets").marked_case(CAT_AND_DOG)
     broken = torch.zeros(1, 8, 8, 3)
     broken[0, 0, 0, 0] = float("nan")
     with pytest.raises(ValueError, match="batch 2 of the pictures is corrupt"):
@@ -310,12 +310,12 @@ def test_photos_by_the_detector_that_ships(comfy):
 
 def test_a_detector_file_that_is_not_there_is_named(comfy):
     with pytest.raises(FileNotFoundError, match=r"'no.tflite' in models/detection"):
-        comfy.pack("gsn.host.detectors").file_found("no.tflite", [])
+        comfy.pack("gsn.host.scores.detectors").file_found("no.tflite", [])
 
 
 def test_a_score_of_something_unknown_is_named(comfy):
     names = SimpleNamespace(subjects=("cat",), colours=("mauve",), text="a mauve cat")
     with pytest.raises(ValueError, match="the colour 'mauve' cannot be told"):
-        comfy.pack("gsn.host.score").score_pictures(
+        comfy.pack("gsn.host.scores.tiam").score_pictures(
             [torch.zeros(1, 8, 8, 3)], [names], "JSON", 0.5, detections=found([("cat", 0.9)])
         )

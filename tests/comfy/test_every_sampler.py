@@ -67,7 +67,7 @@ def prompt(patch, name, masked, batch):
 
 
 def test_the_list_of_samplers_is_complete(comfy):
-    assert sorted(SAMPLERS) == sorted(comfy.pack("gsn.host.sampling").SAMPLERS)
+    assert sorted(SAMPLERS) == sorted(comfy.pack("gsn.host.sampling.ksampler").SAMPLERS)
 
 
 @pytest.mark.parametrize("batch", [1, 3])

@@ -43,7 +43,7 @@ class Probe:
 
     def __init__(self, comfy, monkeypatch, look):
         self.found = None
-        host = comfy.pack("gsn.host.run")
+        host = comfy.pack("gsn.host.sampling.run")
 
         def act(run, action, info, step, denoised, noise_seed):
             self.found = look(run, action, step)
@@ -68,12 +68,12 @@ def objective(maps, words=range(1, 9)):
 def own_forward(comfy, run, step, needs=frozenset(), recompute=False):
     """The pack's own call at the step, as (latent, rows) -> AttentionMaps."""
     with ExitStack() as stack:
-        stack.enter_context(comfy.pack("gsn.host.differentiable").differentiable(step.model, "test"))
-        walk = comfy.pack("gsn.host.walk").walking(
+        stack.enter_context(comfy.pack("gsn.host.gradient.differentiable").differentiable(step.model, "test"))
+        walk = comfy.pack("gsn.host.gradient.checkpointing").walking(
             run.reading.family.blocks(step.model), run.reading.last(needs), recompute
         )
         position = stack.enter_context(walk)
-        host = comfy.pack("gsn.host.forward")
+        host = comfy.pack("gsn.host.attention.forward")
         ordinary = host.OpenedStep(
             step.x.detach().clone(), step.sigma.clone(), 1.0, step.model, step.model_k, step.extra_args
         )
@@ -153,7 +153,7 @@ def plain_pass(comfy, toy, run, step):
 
     from comfy.ldm.modules.attention import attention_pytorch as comfy_attention
 
-    rope = comfy.pack("gsn.host.differentiable")
+    rope = comfy.pack("gsn.host.gradient.differentiable")
     changes = rope._Changes()
     if toy.silent is not None:
         changes.set(vars(toy.silent), "optimized_attention", partial(watch, None))
@@ -164,10 +164,10 @@ def plain_pass(comfy, toy, run, step):
         with (
             torch.inference_mode(False),
             torch.enable_grad(),
-            comfy.pack("gsn.host.saved_tensors").copied_when_written(),
+            comfy.pack("gsn.host.gradient.saved_tensors").copied_when_written(),
         ):
             leaf = step.x.detach().clone().requires_grad_(True)
-            options = comfy.pack("gsn.host.forward").plain_options(step.extra_args["model_options"])
+            options = comfy.pack("gsn.host.attention.forward").plain_options(step.extra_args["model_options"])
             options["transformer_options"]["optimized_attention_override"] = watch
             sigma = step.sigma.clone().expand(leaf.shape[0])
             samplers.calc_cond_batch(step.model, [[run.entries[0][0]]], leaf, sigma, options)

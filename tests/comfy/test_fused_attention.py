@@ -12,7 +12,7 @@ def plain(q, k, v, scale):
 @pytest.mark.parametrize("read", ["both", "output", "logarithm"])
 @pytest.mark.parametrize("shape", [(2, 3, 37, 50, 16), (1, 2, 5, 70, 40)])
 def test_values_and_gradients(comfy, read, shape):
-    fused = comfy.pack("gsn.host.fused_attention")
+    fused = comfy.pack("gsn.host.families.fused_attention")
     batch, heads, queries, keys, size = shape
     generator = torch.Generator().manual_seed(0)
     inputs = [torch.randn((batch, heads, n, size), generator=generator) for n in (queries, keys, keys)]
@@ -32,7 +32,7 @@ def test_values_and_gradients(comfy, read, shape):
 
 
 def test_what_it_is_not_made_for_goes_the_other_way(comfy):
-    can_attend = comfy.pack("gsn.host.fused_attention").can_attend
+    can_attend = comfy.pack("gsn.host.families.fused_attention").can_attend
     q, few = torch.zeros(1, 4, 8, 16), torch.zeros(1, 2, 8, 16)
     assert can_attend(q, q, q, None)
     assert not can_attend(q, q, q, torch.zeros(8, 8))

@@ -39,7 +39,7 @@ def test_each_subject_owns_its_columns(comfy, clips, name, prompt):
     assert [word.strip("▁(),.:") for word in spelled] == expected
     columns = [item.tokens[stream.name][0] for item in found.subjects.items]
     assert columns == sorted(columns)
-    fold = comfy.pack("gsn.prompt").fold
+    fold = comfy.pack("gsn.text.prompt").fold
     words = fold("".join(stream.pieces[p] for p in stream.words).replace("▁", " "))
     if prompt in ("plain", "upper case", "in the template too", "first word", "long"):
         assert words == fold(text)  # nothing of the template

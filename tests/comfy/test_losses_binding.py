@@ -59,7 +59,7 @@ def test_drawn_boxes_arrive_at_their_subjects(comfy):
     cat, carrot = result["2", 1].items
     assert (cat.label, cat.box) == ("cat", (0.0, 16 / 128, 60 / 128, 96 / 128))
     assert (carrot.label, carrot.box) == ("carrot", (70 / 128, 40 / 128, 120 / 128, 100 / 128))
-    assert result["2", 0][0][1][comfy.pack("gsn.subjects").SUBJECTS_KEY] is result["2", 1]
+    assert result["2", 0][0][1][comfy.pack("gsn.text.subjects").SUBJECTS_KEY] is result["2", 1]
     assert "box of carrot" in result["2", 2]
 
 

@@ -4,7 +4,10 @@ import numpy as np
 import pytest
 
 from .graphs import capture, graph, guide, refine
-from .test_losses_binding import CAT_AND_CARROT, boxes_node, demo  # noqa: F401  (a fixture for the boxes)
+from .test_losses_binding import (
+    CAT_AND_CARROT,
+    demo,
+)  # noqa: F401  (a fixture for the boxes)
 
 
 def terms(result, name):

@@ -29,7 +29,7 @@ def test_low_gives_the_same_picture(comfy, batch):
 def test_low_keeps_less(comfy, monkeypatch, name):
     """Values saved for backward while the forward runs."""
     kept = {}
-    forward = comfy.pack("gsn.host.forward").EntryForward
+    forward = comfy.pack("gsn.host.attention.forward").EntryForward
     call = forward.__call__
 
     def counted(self, latent, rows):
@@ -51,7 +51,7 @@ def test_low_keeps_less(comfy, monkeypatch, name):
 def test_the_way_follows_what_is_free(comfy, monkeypatch):
     import comfy.model_management as mm
 
-    memory, model, shape = comfy.pack("gsn.host.memory"), comfy.model("sd15").model, (4, 4, 64, 64)
+    memory, model, shape = comfy.pack("gsn.host.sampling.memory"), comfy.model("sd15").model, (4, 4, 64, 64)
     kept, device = kept_of(comfy, "sd15"), torch.device("cuda")
     whole, one, lean = (
         1.2 * kept.bytes(model, (images, *shape[1:]), device, recompute)
@@ -74,12 +74,12 @@ def test_the_way_follows_what_is_free(comfy, monkeypatch):
     assert way("auto", lean, (1, *shape[1:]), torch.device("cpu")) == (True, False)
 
 
-KEPT = ROOT / "benchmarks" / "kept.json"
+KEPT = ROOT / "lab" / "benchmarks" / "kept.json"
 
 
 @pytest.fixture(scope="module")
 def of_real_size():
-    """Runs benchmarks/kept.py in a process of its own: there the pack is `gsn`."""
+    """Runs lab/benchmarks/kept.py in a process of its own: there the pack is `gsn`."""
 
     def lines(*arguments):
         command = [sys.executable, str(KEPT.with_suffix(".py")), *arguments]
@@ -107,7 +107,7 @@ def test_a_pass_keeps_what_was_counted(of_real_size):
 
 def saved(comfy, monkeypatch, nodes):
     """Bytes that one pass and its loss save for backward, without the model's weights."""
-    forward, objective = comfy.pack("gsn.host.forward").EntryForward, comfy.pack("gsn.losses").Objective
+    forward, objective = comfy.pack("gsn.host.attention.forward").EntryForward, comfy.pack("gsn.losses").Objective
     found, weights = {}, set()
 
     def noted(tensor):
@@ -136,11 +136,11 @@ def saved(comfy, monkeypatch, nodes):
 
 
 def kept_of(comfy, name, needs=(), **chosen):
-    memory, families = comfy.pack("gsn.host.memory"), comfy.pack("gsn.host.families")
-    spec, blocks = comfy.pack("gsn.plan").CaptureSpec, comfy.pack("gsn.blocks")
+    memory, families = comfy.pack("gsn.host.sampling.memory"), comfy.pack("gsn.host.families")
+    spec, blocks = comfy.pack("gsn.methods.plan").CaptureSpec, comfy.pack("gsn.attention.block_ranges")
     model = comfy.toy.build_transformer(name).model
     family = families.family_of(model, "test")
-    preset = comfy.pack("gsn.model_presets").MODEL_PRESETS[family.preset_name(model)]
+    preset = comfy.pack("gsn.methods.model_presets").MODEL_PRESETS[family.preset_name(model)]
     chosen = {key: blocks.parse_blocks(value) for key, value in chosen.items()}
     return memory.kept(family, preset, model, spec(**chosen), frozenset(needs))
 
@@ -182,7 +182,7 @@ def test_the_estimate_knows_what_rows_of_self_attention_keep(comfy, monkeypatch,
 
 
 def test_comfyui_is_asked_for_room_for_the_blocks_that_run(comfy, monkeypatch):
-    memory, asked = comfy.pack("gsn.host.memory"), []
+    memory, asked = comfy.pack("gsn.host.sampling.memory"), []
     kept = memory.kept
     monkeypatch.setattr(memory, "kept", lambda *args: asked.append(kept(*args).whole) or kept(*args))
     largest = []
@@ -196,7 +196,7 @@ def test_comfyui_is_asked_for_room_for_the_blocks_that_run(comfy, monkeypatch):
 
 def test_a_batch_that_does_not_fit_gives_the_same_picture_image_by_image(comfy, monkeypatch):
     together = samples(comfy.run(graph([refine()]), ["out"]))
-    memory, forward = comfy.pack("gsn.host.memory"), comfy.pack("gsn.host.forward").EntryForward
+    memory, forward = comfy.pack("gsn.host.sampling.memory"), comfy.pack("gsn.host.attention.forward").EntryForward
     rows, call = [], forward.__call__
 
     def noted(self, latent, images):
@@ -225,7 +225,7 @@ class Allocator:
 
 
 def test_the_allocator_keeps_memory_for_the_gradient_pass_alone(comfy, monkeypatch):
-    memory, libc = comfy.pack("gsn.host.memory"), Allocator()
+    memory, libc = comfy.pack("gsn.host.sampling.memory"), Allocator()
     monkeypatch.setattr(memory.sys, "platform", "linux")
     monkeypatch.setattr(memory.ctypes, "CDLL", lambda name: libc)
     for name in memory._OWN_SETTINGS:
@@ -256,7 +256,7 @@ def test_comfyui_is_asked_for_the_room_a_gradient_needs(comfy, monkeypatch):
         return load(models, memory_required=memory_required, **kwargs)
 
     monkeypatch.setattr(mm, "load_models_gpu", noted)
-    monkeypatch.setattr(comfy.pack("gsn.host.memory").Kept, "bytes", lambda *args: 10**12)
+    monkeypatch.setattr(comfy.pack("gsn.host.sampling.memory").Kept, "bytes", lambda *args: 10**12)
     comfy.run(graph(), ["out"]).check()
     plain = max(asked)
     asked.clear()
@@ -265,7 +265,7 @@ def test_comfyui_is_asked_for_the_room_a_gradient_needs(comfy, monkeypatch):
 
 
 def test_out_of_memory_turns_recomputation_on(comfy, monkeypatch):
-    run = comfy.pack("gsn.host.run")
+    run = comfy.pack("gsn.host.sampling.run")
     positions, failed, walking = [], [], run.walking
 
     @contextmanager

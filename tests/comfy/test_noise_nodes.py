@@ -249,7 +249,7 @@ def test_bad_input_is_refused_before_the_first_model_call(comfy, monkeypatch, ca
     def called(*args, **kwargs):
         raise AssertionError("the model was called")
 
-    monkeypatch.setattr(comfy.pack("gsn.host.forward").EntryForward, "__call__", called)
+    monkeypatch.setattr(comfy.pack("gsn.host.attention.forward").EntryForward, "__call__", called)
     result = comfy.run(nodes, ["out"])
     assert not result.ok and told in result.error, result.error
 

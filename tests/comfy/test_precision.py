@@ -127,7 +127,7 @@ def test_a_quantised_layers_gradient_is_exact(comfy, kind):
     model, rounded = comfy.toy.build_quantised("flux_dev", kind)
     layers = {k: m for k, m in model.model.diffusion_model.named_modules() if getattr(m, "layout_type", None)}
     assert layers
-    with comfy.pack("gsn.host.differentiable").differentiable(model.model, "test"):
+    with comfy.pack("gsn.host.gradient.differentiable").differentiable(model.model, "test"):
         for name, layer in layers.items():
             x = torch.randn(2, 5, layer.in_features, requires_grad=True)
             above = torch.randn(2, 5, layer.out_features)

@@ -50,7 +50,7 @@ def graph(preset=None, file="", on="demo", text=PROMPT, **sampler):
 
 
 def presets(comfy):
-    return comfy.pack("gsn.presets").PRESETS
+    return comfy.pack("gsn.methods.presets").PRESETS
 
 
 def run(comfy, preset, **more):

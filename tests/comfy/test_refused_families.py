@@ -63,7 +63,7 @@ def test_an_unknown_one_is_told_which_are_known(comfy):
 
 
 def test_readmes_settings_name_every_family_in_the_row_of_its_preset(comfy):
-    presets = comfy.pack("gsn.model_presets").MODEL_PRESETS
+    presets = comfy.pack("gsn.methods.model_presets").MODEL_PRESETS
     section = (ROOT / "README.md").read_text().split("## Settings by family")[1].split("\n## ")[0]
     rows = [line.strip("| ").split(" | ") for line in section.splitlines() if line.startswith("|")][2:]
     levels = {name: float(cells[1]) for cells in rows for name in cells[0].split(", ")}

@@ -141,7 +141,7 @@ def test_the_refinement_moves_only_what_the_mask_lets_in(comfy):
 
         patched = found[model].clone()
         patched.set_model_unet_function_wrapper(wrapper)
-        sampling = comfy.pack("gsn.host.sampling")
+        sampling = comfy.pack("gsn.host.sampling.ksampler")
         with torch.inference_mode():
             sampling.sample(patched, 1, 6, 1.0, "euler", "normal", found["2"], found["3"], found["n"], 1.0)
     moved = seen["refined"][2] != seen["plain"][2]

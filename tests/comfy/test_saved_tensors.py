@@ -5,7 +5,7 @@ import torch
 
 def test_a_write_does_not_reach_backward(comfy):
     x = torch.randn(4, 6, requires_grad=True)
-    with comfy.pack("gsn.host.saved_tensors").copied_when_written():
+    with comfy.pack("gsn.host.gradient.saved_tensors").copied_when_written():
         a = x * 1.0
         square, cube = (a**2).sum(), (a**3).sum()
         a[:, :2] = 7.0  # through a view
@@ -22,7 +22,7 @@ def test_a_write_does_not_reach_backward(comfy):
 
 def test_outputs_and_arguments_by_name_are_seen(comfy):
     x, place = torch.randn(5, requires_grad=True), torch.empty(5)
-    with comfy.pack("gsn.host.saved_tensors").copied_when_written():
+    with comfy.pack("gsn.host.gradient.saved_tensors").copied_when_written():
         weight = torch.arange(5.0)
         y = (x * weight).sum()
         with torch.no_grad():
@@ -33,7 +33,7 @@ def test_outputs_and_arguments_by_name_are_seen(comfy):
 
 def test_another_tensor_at_the_same_address_is_another(comfy):
     """PyTorch's own context fails here about once in a hundred times."""
-    context = comfy.pack("gsn.host.saved_tensors").copied_when_written
+    context = comfy.pack("gsn.host.gradient.saved_tensors").copied_when_written
     for _ in range(300):
         x, y = torch.randn(64, 64, requires_grad=True), torch.randn(32, 128, requires_grad=True)
         with context():
@@ -47,7 +47,7 @@ def test_another_tensor_at_the_same_address_is_another(comfy):
 
 
 def test_a_tensor_that_was_saved_twice_is_copied_once(comfy):
-    saved, tensor = comfy.pack("gsn.host.saved_tensors")._Saved(), torch.randn(3)
+    saved, tensor = comfy.pack("gsn.host.gradient.saved_tensors")._Saved(), torch.randn(3)
     ones = [saved.pack(tensor) for _ in range(2)]
     saved.copy(tensor)
     first, second = (one.tensor for one in ones)

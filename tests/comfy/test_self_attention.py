@@ -181,7 +181,7 @@ def test_masks_of_every_form(comfy, form, boolean):
     spread = mask[:, None] if form == "BNK" else mask
     full = (full.masked_fill(~spread, -torch.inf) if boolean else full + spread).softmax(-1).mean(1)[:, 3:23, 3:23]
     image = slice(3, 23)
-    joint, capturing = comfy.pack("gsn.host.families.joint"), comfy.pack("gsn.host.capture")
+    joint, capturing = comfy.pack("gsn.host.families.joint"), comfy.pack("gsn.host.attention.capture")
     own = joint._rows_of_mask(mask, image)
     call = joint.ImageAttention(q[:, :, image], k, image, (4, 5), 0.4, own)
     cells = torch.tensor([[0, 19, 7], [7, 7, 1]])

@@ -17,13 +17,13 @@ def name_in(comfy, toy):
 @pytest.mark.parametrize("name", SILENT)
 def test_the_modules_name_is_put_back(comfy, monkeypatch, name, memory):
     before, during = name_in(comfy, name), []
-    sink = comfy.pack("gsn.host.capture").Collector.sink
+    sink = comfy.pack("gsn.host.attention.capture").Collector.sink
 
     def noting(self, key, call):
         during.append(name_in(comfy, name))
         sink(self, key, call)
 
-    monkeypatch.setattr(comfy.pack("gsn.host.capture").Collector, "sink", noting)
+    monkeypatch.setattr(comfy.pack("gsn.host.attention.capture").Collector, "sink", noting)
     comfy.run(graph(name, [capture(memory=memory), refine(iterations=2)]), ["out"]).check()
     assert during and all(one is not before for one in during)
     assert name_in(comfy, name) is before
@@ -36,7 +36,7 @@ def test_it_is_put_back_after_an_error(comfy, monkeypatch, name):
     def fails(self, key, call):
         raise RuntimeError("simulated")
 
-    monkeypatch.setattr(comfy.pack("gsn.host.capture").Collector, "sink", fails)
+    monkeypatch.setattr(comfy.pack("gsn.host.attention.capture").Collector, "sink", fails)
     assert comfy.run(graph(name, [refine()]), ["out"]).error.strip() == "simulated"
     assert name_in(comfy, name) is before
 

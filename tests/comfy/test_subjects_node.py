@@ -42,10 +42,10 @@ def bare_clip(comfy, tokenizer, widths, folder=None):
 
 
 def located(comfy, clip, text, names):
-    read = comfy.pack("gsn.prompt").read_prompt(text)
-    choices, _ = comfy.pack("gsn.parse").choose_subjects(read, names)
+    read = comfy.pack("gsn.text.prompt").read_prompt(text)
+    choices, _ = comfy.pack("gsn.text.choose").choose_subjects(read, names)
     streams = comfy.pack("gsn.host.tokens").read_tokens(clip, read)
-    return comfy.pack("gsn.locate").locate_subjects(read, choices, streams)[0]
+    return comfy.pack("gsn.text.locate").locate_subjects(read, choices, streams)[0]
 
 
 @pytest.fixture(scope="module")
@@ -119,7 +119,7 @@ def test_emphasis_is_read_as_comfyui_reads_it(comfy):
     """The letters of our words are those of ComfyUI's weighted segments, whatever the parentheses do."""
     from comfy import sd1_clip as host
 
-    prompt = comfy.pack("gsn.prompt")
+    prompt = comfy.pack("gsn.text.prompt")
     for text in (
         *PROMPTS,
         "((a:1.2) b:0.5) c:3",
@@ -190,7 +190,7 @@ def test_in_the_executor(comfy, tiny_checkpoint):
     prompt = graph(checkpoint=tiny_checkpoint, text="a [red cat] and a dog", subjects="dog")
     result = comfy.run(prompt, [("2", 0), ("2", 1), ("2", 2)]).check()
     assert result["2", 1].labels == ("cat", "dog") and result["2", 1].prompt == "a red cat and a dog"
-    assert result["2", 0][0][1][comfy.pack("gsn.subjects").SUBJECTS_KEY] is result["2", 1]
+    assert result["2", 0][0][1][comfy.pack("gsn.text.subjects").SUBJECTS_KEY] is result["2", 1]
     assert "○ red → cat" in result["2", 2] and "● dog" in result["2", 2]
 
 

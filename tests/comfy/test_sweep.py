@@ -124,7 +124,7 @@ def test_every_method_runs_with_every_prompt(comfy):
                             "scheduler": "ddim_uniform"}},
     }  # fmt: skip
     result = comfy.run(nodes, ["pictures", ("score", 1), ("score", 2), ("best", 2), ("best", 3)]).check()
-    cases = comfy.pack("evaluation.prompts").demo_set("2 entities", "test", 2).cases
+    cases = comfy.pack("gsn.text.prompt_sets").demo_set("2 entities", "test", 2).cases
     labels = ["plain", "fast @ 0", "fast @ 1"]
     images = json.loads(result["score", 2])["images"]
     assert [(one["prompt"], one["label"]) for one in images] == [(case.text, name) for case in cases for name in labels]

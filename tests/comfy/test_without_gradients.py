@@ -41,7 +41,7 @@ def test_off_is_equal_and_on_changes_the_picture(comfy, name):
 
 @pytest.mark.parametrize("name", NAMES)
 def test_every_call_in_which_text_meets_image_is_edited_in_every_family(comfy, monkeypatch, name):
-    editing = comfy.pack("gsn.host.attention_edit").Editing
+    editing = comfy.pack("gsn.host.attention.edit").Editing
     report, seen = editing.report, []
     monkeypatch.setattr(editing, "report", lambda self, trace: (seen.append(self.edited), report(self, trace)))
     nodes = graph(name, [temperature(last_step=0), reweight(last_step=0)], steps=1)
@@ -172,7 +172,7 @@ def test_chained_with_the_refinement_in_either_order(comfy, name):
 
 
 def test_only_calls_at_the_chosen_noise_levels_are_edited(comfy, monkeypatch):
-    editing = comfy.pack("gsn.host.attention_edit").Editing
+    editing = comfy.pack("gsn.host.attention.edit").Editing
     images, levels = editing._images, []
 
     def noted(self, x, text, options):
@@ -346,8 +346,8 @@ def test_quantised_weights(comfy, monkeypatch, kind):
 
 
 def test_what_it_needs_no_memory_for_it_does_not_ask_for(comfy, monkeypatch):
-    plan, host = comfy.pack("gsn.plan"), comfy.pack("gsn.host.memory")
-    interventions, steps = comfy.pack("gsn.interventions"), comfy.pack("gsn.steps")
+    plan, host = comfy.pack("gsn.methods.plan"), comfy.pack("gsn.host.sampling.memory")
+    interventions, steps = comfy.pack("gsn.interventions"), comfy.pack("gsn.methods.steps")
     asked = []
     model = comfy.model("sd15")
     monkeypatch.setattr(model, "memory_required", lambda shape: 1000)  # of a toy's gradient it would be enough

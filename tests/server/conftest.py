@@ -17,8 +17,8 @@ from pathlib import Path
 import aiohttp
 import pytest
 
-from devtools.environment import ROOT, Environment, make_base
-from devtools.server import Server
+from lab.tools.environment import ROOT, Environment, make_base
+from lab.tools.server import Server
 
 TOYS = ROOT / "tests" / "comfy" / "toy_models"
 CHECKPOINT = "v1-5-pruned-emaonly-fp16.safetensors"

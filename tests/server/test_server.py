@@ -8,9 +8,9 @@ import time
 import pytest
 from PIL import Image
 
-from devtools.environment import PACK, ROOT
-from devtools.server import ServerError
-from devtools.ui_to_api import ui_to_api
+from lab.tools.environment import PACK, ROOT
+from lab.tools.server import ServerError
+from lab.tools.ui_to_api import ui_to_api
 
 from ..comfy.graphs import graph, refine
 

@@ -11,7 +11,7 @@ import time
 import pytest
 from PIL import Image
 
-from devtools.environment import ROOT
+from lab.tools.environment import ROOT
 
 from .conftest import Page
 
@@ -29,7 +29,7 @@ def command(environment, tmp_path_factory):
     more = ["--sampling-steps", "10", "--set", "2 entities", "--split", "validation"]
     env = {**os.environ, "PYTHONPATH": str(ROOT), "GSN_COMFYUI": str(environment.comfyui), "OMP_NUM_THREADS": "1",
            "GSN_BASE": str(environment.base), "GSN_COMFYUI_FLAGS": "--cpu", "PYTHONUNBUFFERED": "1"}  # fmt: skip
-    return [sys.executable, "-m", "evaluation", *grid, *more], env
+    return [sys.executable, "-m", "lab.study", *grid, *more], env
 
 
 def start(command, out, *more):

@@ -2,8 +2,8 @@
 
 import torch
 
-from gsn.maps import AttentionMaps
-from gsn.subjects import Subject, Subjects, TextStream
+from gsn.attention.maps import AttentionMaps
+from gsn.text.subjects import Subject, Subjects, TextStream
 
 
 def attention(batch=1):

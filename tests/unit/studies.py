@@ -5,9 +5,9 @@ import itertools
 
 from PIL import Image
 
-from evaluation.models import Model
-from evaluation.prompts import PromptSet, marked_case
-from evaluation.study import Method, Study
+from gsn.text.prompt_sets import PromptSet, marked_case
+from lab.study.models import Model
+from lab.study.study import Method, Study
 
 CASES = tuple(marked_case(text) for text in ("a photo of a [car] and a [bird]", "a photo of a [cat] and a [dog]"))
 

@@ -18,11 +18,11 @@ from diffusers import DDIMScheduler, UNet2DConditionModel
 sys.path.insert(0, str(Path(__file__).parent))
 from test_losses_separation import rows_from, slow_component, slow_otsu
 
+from gsn.attention.maps import AttentionMaps, MapProcessing
 from gsn.interventions import Context, Guide, History, NoiseLevel, Refine
 from gsn.losses import objective
-from gsn.maps import AttentionMaps, MapProcessing
-from gsn.presets import PRESETS
-from gsn.subjects import Subject, Subjects, TextStream
+from gsn.methods.presets import PRESETS
+from gsn.text.subjects import Subject, Subjects, TextStream
 from gsn.trace import StepInfo, Trace
 
 WORDS, SIDE, SUBJECTS = 77, 8, (5, 9)

@@ -15,9 +15,16 @@ NODES = sorted((ROOT / "nodes").rglob("*.py"))
 COMFYUI = {"comfy", "comfy_api", "comfy_extras", "comfy_execution", "comfy_aimdo", "comfy_kitchen"}
 COMFYUI |= {"folder_paths", "latent_preview", "node_helpers", "execution", "server"}
 # Brought by ComfyUI but not part of it: what the pure rooms may use.
-THIRD_PARTY = {"torch", "numpy", "einops", "PIL", "safetensors"}
+THIRD_PARTY = {"torch", "numpy", "scipy", "einops", "PIL", "safetensors"}
 # Optional or slow to import: only inside functions of gsn/metrics, so that loading the pack does not pay for them.
 WHEN_USED = {"mediapipe", "onnxruntime", "transformers", "huggingface_hub"}
+# The floors, from the top; a room imports from those below it and from GROUND, which import from no room.
+FLOORS = (
+    "nodes", "gsn.host", "gsn.pictures", "gsn.selection", "gsn.methods", "gsn.interventions", "gsn.losses",
+    "gsn.attention", "gsn.text",
+)  # fmt: skip
+GROUND = ("gsn.metrics", "gsn.trace")
+HOST_FLOORS = tuple(f"gsn.host.{room}" for room in ("scores", "sampling", "attention", "gradient", "families"))
 
 
 def name(path):
@@ -66,13 +73,45 @@ assert not [m for m in sys.modules if m.startswith("gsn.host")], "a pure module 
     assert done.returncode == 0, done.stderr
 
 
-def test_pure_rooms_know_neither_comfyui_nor_the_host_nor_the_nodes():
-    assert not offending(PURE, below(*COMFYUI, "nodes", "/gsn.host", "/nodes"))
+def test_pure_rooms_do_not_know_comfyui():
+    """`import nodes` is ComfyUI's own module; ours could only be reached by a relative import."""
+    assert not offending(PURE, below(*COMFYUI, "nodes"))
 
 
-def test_the_host_does_not_know_the_nodes():
-    """`import nodes` there is ComfyUI's own module; ours could only be reached by a relative import."""
-    assert not offending(HOST, below("/nodes"))
+def within(paths, room):
+    place = ROOT.joinpath(*room.split("."))
+    return [path for path in paths if place in path.parents or path == place.with_suffix(".py")]
+
+
+@pytest.mark.parametrize(("floors", "ground"), [(FLOORS, GROUND), (HOST_FLOORS, ())], ids=["house", "host"])
+def test_arrows_go_down_only(floors, ground):
+    """nodes -> host -> pictures -> selection -> methods -> interventions -> losses -> attention -> text, and metrics
+    and the trace at the ground; inside the host scores -> sampling -> attention -> gradient -> families."""
+    paths = [*PURE, *HOST, *NODES]
+    for number, room in enumerate(floors):
+        above = [f"/{one}" for one in floors[:number]]
+        assert within(paths, room), f"the room {room} is empty"
+        assert not offending(within(paths, room), below(*above)), f"{room} is below {', '.join(above)}"
+    for room in ground:
+        assert not offending(within(paths, room), below(*(f"/{one}" for one in {*floors, *ground} - {room})))
+
+
+def test_what_several_rooms_of_the_host_use_knows_none_of_them_but_the_families():
+    """The files beside the host's rooms: errors, files, the demo models, tokens, preset files."""
+    beside = [path for path in HOST if path.parent == ROOT / "gsn" / "host"]
+    assert len(beside) > 4 and not offending(beside, below(*(f"/{room}" for room in HOST_FLOORS[:-1])))
+
+
+def test_every_file_of_the_pack_lies_in_a_room():
+    rooms = [*FLOORS, *GROUND]
+    strays = {p for p in [*PURE, *NODES, *HOST]} - {p for room in rooms for p in within([*PURE, *NODES, *HOST], room)}
+    assert [name(p) for p in strays] == ["gsn/__init__.py"]
+
+
+def test_every_room_says_what_belongs_there():
+    for path in [*PURE, *NODES, *HOST, *sorted((ROOT / "lab").rglob("*.py"))]:
+        if path.name == "__init__.py":
+            assert ast.get_docstring(ast.parse(path.read_text())), f"{name(path)} says nothing"
 
 
 def test_only_declared_third_parties_in_pure_rooms():

@@ -5,9 +5,9 @@ import math
 import pytest
 import torch
 
-from gsn.block_probe import BlockScore, block_text, concentration, ranking, separation, table
-from gsn.blocks import block_name, parse_blocks
-from gsn.draw_probe import block_ranking
+from gsn.attention.block_ranges import block_name, parse_blocks
+from gsn.attention.block_scores import BlockScore, block_text, concentration, ranking, separation, table
+from gsn.pictures.block_ranking import block_ranking
 from gsn.trace import BlockSeen, StepInfo
 
 STEP = StepInfo(0, 1.0, 0.5)

@@ -4,8 +4,8 @@ import math
 
 import pytest
 
-from gsn.boxes import read_boxes, with_boxes
-from gsn.subjects import Subject, SubjectError, Subjects, token_table
+from gsn.text.regions import read_boxes, with_boxes
+from gsn.text.subjects import Subject, SubjectError, Subjects, token_table
 
 
 def box(x, y, width, height):

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from devtools import demo
-from gsn.model_presets import MODEL_PRESETS
+from gsn.methods.model_presets import MODEL_PRESETS
+from lab.tools import demo
 
 ROOT = Path(__file__).resolve().parents[2]
 FILES = ("validation", "validation_mmdit")

@@ -13,8 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from devtools import checks, cli, environment, server
-from devtools.ui_to_api import ui_to_api
+from lab.tools import checks, cli, environment, server
+from lab.tools.ui_to_api import ui_to_api
 
 INFO = {
     "Source": {
@@ -246,7 +246,7 @@ def test_a_server_ends_with_whoever_started_it_even_when_killed(tmp_path):
     starter = f"""
 import sys, time
 from pathlib import Path
-from devtools import environment, server
+from lab.tools import environment, server
 place = environment.Environment(Path(sys.executable), Path({str(tmp_path)!r}), Path({str(tmp_path)!r}))
 with server.Server(place, flags=[]) as running:
     print(running.url, running.process.pid, flush=True)
@@ -272,7 +272,7 @@ def test_what_is_killed_is_the_work_itself(tmp_path):
     starter = f"""
 import sys
 from pathlib import Path
-from devtools import cli, environment
+from lab.tools import cli, environment
 place = environment.Environment(Path(sys.executable), Path({str(tmp_path)!r}), Path({str(tmp_path)!r}))
 cli.in_venv(place, "-c", "import os, time; print(os.getpid(), os.environ['GSN_COMFYUI'], flush=True); time.sleep(60)")
 """
@@ -283,12 +283,12 @@ cli.in_venv(place, "-c", "import os, time; print(os.getpid(), os.environ['GSN_CO
 
 
 def test_paths_are_meant_from_the_callers_folder_whatever_lies_there(tmp_path):
-    (tmp_path / "evaluation").mkdir()
-    (tmp_path / "evaluation" / "__init__.py").write_text("raise SystemExit('the wrong package')")
+    (tmp_path / "lab").mkdir()
+    (tmp_path / "lab" / "__init__.py").write_text("raise SystemExit('the wrong package')")
     kept = tmp_path / "kept"
-    shutil.copytree(environment.ROOT / "evaluation" / "results" / "unet3", kept)
+    shutil.copytree(environment.ROOT / "lab" / "study" / "results" / "unet3", kept)
     env = {**os.environ, "PYTHONPATH": str(environment.ROOT)}
-    line = [sys.executable, *cli.module("evaluation"), "report", "kept"]
+    line = [sys.executable, *cli.module("lab.study"), "report", "kept"]
     subprocess.run(line, cwd=tmp_path, env=env, check=True, capture_output=True, text=True)
     assert (kept / "report.html").exists()
 

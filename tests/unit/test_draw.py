@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from gsn import draw
-from gsn.sheet import plain, ticks
+from gsn.pictures import heatmaps as draw
+from gsn.pictures.canvas import plain, ticks
 from gsn.trace import KeptMaps, Record, StepInfo, Stop, Trace
 
 STEP = StepInfo(8, 5.633, 0.42)

@@ -5,11 +5,11 @@ import sys
 import numpy as np
 import pytest
 
-from evaluation import cli
-from evaluation.explained import Explainer, training_scenes
-from evaluation.prompts import marked_case
-from evaluation.scores import make_scorers, scored
-from evaluation.study import StudyError
+from gsn.text.prompt_sets import marked_case
+from lab.study import cli
+from lab.study.explained import Explainer, training_scenes
+from lab.study.scores import make_scorers, scored
+from lab.study.study import StudyError
 
 SCENES = training_scenes()
 SPRITES = SCENES.Sprites()

@@ -5,9 +5,9 @@ import math
 import pytest
 import torch
 
+from gsn.attention.maps import AttentionMaps, MapProcessing
 from gsn.interventions import Context, Guide, History, Refine
 from gsn.losses import PAPER, Evaluation
-from gsn.maps import AttentionMaps, MapProcessing
 from gsn.trace import StepInfo, Trace
 
 

@@ -5,12 +5,12 @@ import math
 import pytest
 import torch
 
+from gsn.attention.maps import AttentionMaps, Earlier, SubjectMaps
 from gsn.interventions import InitNoise, Refine
 from gsn.losses import LOSSES, Term, objective
-from gsn.maps import AttentionMaps, Earlier, SubjectMaps
-from gsn.plan import Action
-from gsn.steps import Step
-from gsn.subjects import Subject, Subjects, TextStream
+from gsn.methods.plan import Action
+from gsn.methods.steps import Step
+from gsn.text.subjects import Subject, Subjects, TextStream
 
 
 def subjects(count):

@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 import torch
 
+from gsn.attention.logit_edit import LogitEdit, on_grid
 from gsn.interventions.reweight import Reweight, owners
 from gsn.interventions.temperature import Temperature
-from gsn.logits import LogitEdit, on_grid
 from gsn.losses import PAPER
-from gsn.subjects import Subject, Subjects, TextStream
+from gsn.text.subjects import Subject, Subjects, TextStream
 
 # a text of two streams: start, a, red, cat, dog, end | cat, dog
 CLIP = TextStream("clip", 0, 6, (1, 2, 3, 4), (0,), ("<start>", "a", "red", "cat", "dog", "<end>"))

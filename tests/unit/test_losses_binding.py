@@ -13,9 +13,9 @@ import torch
 sys.path.insert(0, str(Path(__file__).parent))
 from golden import attention
 
+from gsn.attention.maps import AttentionMaps, MapProcessing, SubjectMaps, subject_maps
 from gsn.losses import LOSSES, Term, objective
-from gsn.maps import AttentionMaps, MapProcessing, SubjectMaps, subject_maps
-from gsn.subjects import Subject, Subjects, TextStream
+from gsn.text.subjects import Subject, Subjects, TextStream
 
 PADDED = MapProcessing()
 GRID = (16, 16)

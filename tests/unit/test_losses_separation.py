@@ -13,11 +13,11 @@ sys.path.insert(0, str(Path(__file__).parent))
 from golden import attention, subjects
 from test_losses_binding import of_streams, subject
 
+from gsn.attention.maps import AttentionMaps, Earlier, MapProcessing, SubjectMaps, smooth, subject_maps
+from gsn.attention.masks import otsu_masks, peak_components
 from gsn.interventions import Context, History
 from gsn.losses import LOSSES, Term, objective
-from gsn.maps import AttentionMaps, Earlier, MapProcessing, SubjectMaps, smooth, subject_maps
-from gsn.masks import otsu_masks, peak_components
-from gsn.subjects import Subjects
+from gsn.text.subjects import Subjects
 from gsn.trace import StepInfo, Trace
 
 PADDED = MapProcessing()

@@ -2,11 +2,11 @@
 
 import pytest
 
-from gsn.maps import MapChoice, MapProcessing
-from gsn.model_presets import MODEL_PRESETS
-from gsn.preset_file import PresetError, from_json, to_json
-from gsn.presets import PRESETS, describe, plan_of, refuse_other_models, with_refinement_at
-from gsn.steps import Step
+from gsn.attention.maps import MapChoice, MapProcessing
+from gsn.methods.model_presets import MODEL_PRESETS
+from gsn.methods.preset_file import PresetError, from_json, to_json
+from gsn.methods.presets import PRESETS, describe, plan_of, refuse_other_models, with_refinement_at
+from gsn.methods.steps import Step
 
 RAW = MapChoice("words", 20.0, 0.0)
 

@@ -1,15 +1,15 @@
-"""The tables that `devtools.methods` writes are the presets' and the measurements', and count what the methods do."""
+"""The tables that `lab.tools.methods` writes are the presets' and the measurements', and count what the methods do."""
 
 import pytest
 
-from devtools import methods
-from gsn.presets import PRESETS
+from gsn.methods.presets import PRESETS
+from lab.tools import methods
 
 
 @pytest.mark.parametrize("path", [methods.README, methods.STUDY, methods.BENCHMARKS], ids=lambda path: path.stem)
 def test_a_page_has_the_table_as_it_would_be_written_now(path):
     text = path.read_text()
-    assert "<!-- /" in text and text == methods.with_tables(text), "run `.venv/bin/python -m devtools.methods`"
+    assert "<!-- /" in text and text == methods.with_tables(text), "run `.venv/bin/python -m lab.tools.methods`"
 
 
 def test_a_real_models_factor_is_its_gradients_times_one_of_them():

@@ -1,10 +1,10 @@
-"""README's table of settings says what gsn/model_presets.py does."""
+"""README's table of settings says what gsn/methods/model_presets.py does."""
 
 from pathlib import Path
 
 import pytest
 
-from gsn.model_presets import MODEL_PRESETS
+from gsn.methods.model_presets import MODEL_PRESETS
 
 ROOT = Path(__file__).resolve().parents[2]
 ROWS = {  # the first name of a row -> what it is about

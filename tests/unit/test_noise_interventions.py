@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 import torch
 
+from gsn.attention.maps import AttentionMaps, MapProcessing
 from gsn.interventions import Context, Distribution, History, InitNoise, NoiseLevel, init_noise
 from gsn.interventions.levels import parse_levels
 from gsn.losses import PAPER, Evaluation, objective
-from gsn.maps import AttentionMaps, MapProcessing
-from gsn.plan import Action
+from gsn.methods.plan import Action
 from gsn.trace import StepInfo, Trace
 
 

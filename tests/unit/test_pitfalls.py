@@ -11,14 +11,14 @@ from pathlib import Path
 import pytest
 import torch
 
+from gsn.attention.maps import AttentionMaps, Earlier, MapProcessing, SubjectMaps, smooth, subject_maps
 from gsn.interventions import Context, Guide, History, Refine
 from gsn.interventions.levels import INITNO_LEVELS
 from gsn.losses import LOSSES, Evaluation, objective
-from gsn.maps import AttentionMaps, Earlier, MapProcessing, SubjectMaps, smooth, subject_maps
-from gsn.model_presets import MODEL_PRESETS
-from gsn.presets import PRESETS
-from gsn.steps import Schedule
-from gsn.subjects import Subject, Subjects, TextStream
+from gsn.methods.model_presets import MODEL_PRESETS
+from gsn.methods.presets import PRESETS
+from gsn.methods.steps import Schedule
+from gsn.text.subjects import Subject, Subjects, TextStream
 from gsn.trace import StepInfo, Trace
 
 TESTS = Path(__file__).parents[1]

@@ -6,8 +6,8 @@ import pytest
 
 from gsn.interventions import INTERVENTIONS
 from gsn.losses import LOSSES
-from gsn.preset_file import _MOST, PresetError, from_json, to_json
-from gsn.presets import PRESETS
+from gsn.methods.preset_file import _MOST, PresetError, from_json, to_json
+from gsn.methods.presets import PRESETS
 
 
 def without_the_node(preset):

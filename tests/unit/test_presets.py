@@ -3,9 +3,9 @@
 import pytest
 
 from gsn.interventions import Guide, Refine
-from gsn.model_presets import MODEL_PRESETS
-from gsn.preset_file import from_json, to_json
-from gsn.presets import (
+from gsn.methods.model_presets import MODEL_PRESETS
+from gsn.methods.preset_file import from_json, to_json
+from gsn.methods.presets import (
     PRESET_FAMILIES,
     PRESETS,
     ddpm_sigma,
@@ -14,7 +14,7 @@ from gsn.presets import (
     with_numbers,
     with_refinement_at,
 )
-from gsn.steps import Schedule, Step
+from gsn.methods.steps import Schedule, Step
 
 
 def interventions(method, iterations=50):

@@ -9,7 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from evaluation.prompts import (
+from gsn.metrics.colour import REFERENCES
+from gsn.metrics.detections import COCO
+from gsn.text.choose import choose_subjects
+from gsn.text.prompt import read_prompt
+from gsn.text.prompt_sets import (
     COLOURS,
     NAMES,
     NOUNS,
@@ -21,10 +25,6 @@ from evaluation.prompts import (
     read_prompts,
     size_of,
 )
-from gsn.metrics.colour import REFERENCES
-from gsn.metrics.detections import COCO
-from gsn.parse import choose_subjects
-from gsn.prompt import read_prompt
 
 ROOT = Path(__file__).resolve().parents[2]
 FORMS = {
@@ -264,5 +264,5 @@ def test_a_case_needs_a_colour_or_none_for_each_subject():
 
 
 def test_the_sets_need_nothing_but_python():
-    script = "import sys; sys.modules['torch'] = sys.modules['numpy'] = None; import evaluation.prompts"
+    script = "import sys; sys.modules['torch'] = sys.modules['numpy'] = None; import gsn.text.prompt_sets"
     subprocess.run([sys.executable, "-c", script], cwd=ROOT, check=True, capture_output=True)

@@ -1,17 +1,17 @@
-"""evaluation/RESULTS.md says what the kept rows and reports say."""
+"""lab/study/RESULTS.md says what the kept rows and reports say."""
 
 import json
 
 import pytest
 
-from evaluation import results
+from lab.study import results
 
 
 def test_results_and_figures_are_as_they_would_be_written_now():
     text = results.RESULTS.read_text(encoding="utf-8")
-    assert text == results.written(text), "run `.venv/bin/python -m evaluation.results`"
+    assert text == results.written(text), "run `.venv/bin/python -m lab.study.results`"
     for path, drawn in results.figures().items():
-        assert path.read_text(encoding="utf-8") == drawn, "run `.venv/bin/python -m evaluation.results`"
+        assert path.read_text(encoding="utf-8") == drawn, "run `.venv/bin/python -m lab.study.results`"
 
 
 def test_every_part_stands_in_the_text():

@@ -4,11 +4,11 @@ import json
 
 import pytest
 
+from gsn.methods.steps import Step
 from gsn.metrics.tiam import ImageScore, Row, summary
 from gsn.metrics.tiam_report import as_json
-from gsn.score_table import ScoresError, read_scores
-from gsn.select import Cell
-from gsn.steps import Step
+from gsn.selection.score_table import ScoresError, read_scores
+from gsn.selection.step import Cell
 
 ROW = {"model": "demo", "method": "Ours", "step": "sigma 5.6", "set": "2", "prompt": "cat", "seed": 0, "success": True}
 CELL = Cell(Step(5.6, "sigma"), "2", 1, 1)

@@ -5,10 +5,10 @@ import math
 import numpy as np
 import pytest
 
-from gsn.draw_selection import selection_plot
-from gsn.presets import ddpm_sigma
-from gsn.select import Cell, chance_range, place, report, select
-from gsn.steps import Schedule, Step
+from gsn.methods.presets import ddpm_sigma
+from gsn.methods.steps import Schedule, Step
+from gsn.pictures.step_selection import selection_plot
+from gsn.selection.step import Cell, chance_range, place, report, select
 
 SETS = ("2 entities", "2 coloured", "3 entities", "3 coloured")
 # Grimal et al. 2025, Table 13 (SD 1.4, 10 prompts x 16 seeds) and the table of section A.2 (SD 3, 10 x 8), in percent:

@@ -4,8 +4,8 @@ import math
 
 import pytest
 
-from gsn.blocks import BlockRange, parse_blocks
-from gsn.steps import Schedule, Step, StepError, parse_steps
+from gsn.attention.block_ranges import BlockRange, parse_blocks
+from gsn.methods.steps import Schedule, Step, StepError, parse_steps
 
 SIGMAS = (14.6, 10.4, 8.4, 6.8, 5.633, 4.7, 3.9, 2.9, 1.6, 0.5, 0.0)
 

@@ -6,12 +6,12 @@ from dataclasses import replace
 
 import pytest
 
-from evaluation import cli
-from evaluation.models import Model, demo_model, demo_models, named_model
-from evaluation.on_ray import workers_here
-from evaluation.prompts import PromptSet, marked_case
-from evaluation.study import Method, Study, StudyError, from_json, joined, to_json
-from evaluation.workflow import check_user_workflow, user_workflow, workflow
+from gsn.text.prompt_sets import PromptSet, marked_case
+from lab.study import cli
+from lab.study.models import Model, demo_model, demo_models, named_model
+from lab.study.on_ray import workers_here
+from lab.study.study import Method, Study, StudyError, from_json, joined, to_json
+from lab.study.workflow import check_user_workflow, user_workflow, workflow
 
 from .studies import CASES, study
 

@@ -10,19 +10,19 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from evaluation import after, user_study
-from evaluation import sheet as sheet_module
-from evaluation.charts import Line, Point, curve, ranking
-from evaluation.export import export, geneval_metadata
-from evaluation.prompts import marked_case
-from evaluation.report import curves, html, markdown
-from evaluation.rows import Store
-from evaluation.run import lacking
-from evaluation.sheet import contact_sheet
-from evaluation.study import Method, StudyError
-from evaluation.tables import cells, contract, ordered, table_csv, table_json
 from gsn.metrics.stats import sign_test, wilson
-from gsn.sheet import PAPER
+from gsn.pictures.canvas import PAPER
+from gsn.text.prompt_sets import marked_case
+from lab.study import after, user_study
+from lab.study import contact_sheet as sheet_module
+from lab.study.charts import Line, Point, curve, ranking
+from lab.study.contact_sheet import contact_sheet
+from lab.study.export import export, geneval_metadata
+from lab.study.report import curves, html, markdown
+from lab.study.rows import Store
+from lab.study.run import lacking
+from lab.study.study import Method, StudyError
+from lab.study.tables import cells, contract, ordered, table_csv, table_json
 
 from .studies import CASES, fill, study
 from .studies import row as scores_of

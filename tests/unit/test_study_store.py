@@ -6,14 +6,14 @@ import os
 
 import pytest
 
-from evaluation import cli
-from evaluation import rows as rows_module
-from evaluation.export import export
-from evaluation.report import write_results
-from evaluation.rows import Store, image_path
-from evaluation.run import lacking
-from evaluation.study import StudyError
-from evaluation.tables import table_csv, table_json
+from lab.study import cli
+from lab.study import rows as rows_module
+from lab.study.export import export
+from lab.study.report import write_results
+from lab.study.rows import Store, image_path
+from lab.study.run import lacking
+from lab.study.study import StudyError
+from lab.study.tables import table_csv, table_json
 
 from .studies import fill, picture, row, study
 

@@ -5,10 +5,10 @@ from dataclasses import replace
 import pytest
 import torch
 
-from gsn.boxes import with_masks
+from gsn.attention.maps import AttentionMaps, SubjectMaps
 from gsn.losses import LOSSES, objective
-from gsn.maps import AttentionMaps, SubjectMaps
-from gsn.subjects import Subject, SubjectError, Subjects, TextStream, token_table
+from gsn.text.regions import with_masks
+from gsn.text.subjects import Subject, SubjectError, Subjects, TextStream, token_table
 
 CAT, DOG = Subject("cat", {"clip": (1,)}), Subject("dog", {"clip": (2,)})
 STREAM = TextStream("clip", 0, 4, (1, 2), (0,), ("<start>", "cat", "dog", "<end>"))

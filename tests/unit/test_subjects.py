@@ -4,10 +4,10 @@ import re
 
 import pytest
 
-from gsn.locate import TokenRow, locate_subjects
-from gsn.parse import choose_subjects
-from gsn.prompt import read_prompt
-from gsn.subjects import SubjectError, TextStream, token_table
+from gsn.text.choose import choose_subjects
+from gsn.text.locate import TokenRow, locate_subjects
+from gsn.text.prompt import read_prompt
+from gsn.text.subjects import SubjectError, TextStream, token_table
 
 
 def chosen(text, names=""):

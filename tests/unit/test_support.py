@@ -4,7 +4,7 @@ import ast
 
 import pytest
 
-from devtools import support
+from lab.tools import support
 
 PASSED = """
 test_maps_and_gradient[flux_dev-1] test_maps_and_gradient[flux_dev-2] test_maps_and_gradient[flux_dev-3]

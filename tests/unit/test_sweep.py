@@ -3,10 +3,10 @@
 import pytest
 
 from gsn.interventions import Guide, Refine
-from gsn.preset_file import from_json, to_json
-from gsn.presets import PRESETS, ddpm_sigma
-from gsn.steps import Schedule, Step
-from gsn.sweep import at_step, read_seeds, read_variants
+from gsn.methods.preset_file import from_json, to_json
+from gsn.methods.presets import PRESETS, ddpm_sigma
+from gsn.methods.steps import Schedule, Step
+from gsn.methods.sweep import at_step, read_seeds, read_variants
 
 DDPM = Schedule((*(ddpm_sigma(i) for i in range(50)), 0.0), lambda percent: 14.6 * (1 - percent), 14.62)
 

@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 import torch
 
-from gsn.draw_tiam import Verdict, bars, verdicts
 from gsn.metrics.detections import Detection
 from gsn.metrics.tiam import ImageScore, Row, score_image, summary
 from gsn.metrics.tiam_report import as_json, as_text
+from gsn.pictures.tiam import Verdict, bars, verdicts
 
 PROMPTS = [
     (("cat", "dog"), (None, None)),
@@ -188,7 +188,7 @@ def close(image, colour, tolerance=0.02):
 
 
 def test_frames_and_boxes_say_what_was_found():
-    from gsn.draw import LINES, NO, YES
+    from gsn.pictures.heatmaps import LINES, NO, YES
 
     found = (Detection("cat", 0.9, (0.25, 0.25, 0.75, 0.75)), Detection("dog", 0.3, (0, 0, 0.2, 0.2)))
     grey = torch.full((64, 64, 3), 0.5)
@@ -211,7 +211,7 @@ def test_only_so_many_pictures_are_drawn():
 
 
 def test_bars_grow_with_the_rate():
-    from gsn.draw import LINES
+    from gsn.pictures.heatmaps import LINES
 
     def blue(first, second):
         rows = [Row("a", s, ImageScore((s < first, s < second), (None, None), False)) for s in range(10)]

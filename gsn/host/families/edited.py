@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ...logits import LogitEdit
+from ...attention.logit_edit import LogitEdit
 
 
 @dataclass(frozen=True)

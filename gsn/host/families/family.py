@@ -9,7 +9,7 @@ from typing import Any, Protocol
 
 from torch import Tensor, nn
 
-from ...logits import LogitEdit
+from ...attention.logit_edit import LogitEdit
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,6 @@ from comfy.patcher_extension import WrappersMP, add_wrapper_with_key
 from torch import Tensor, nn
 
 from ..errors import GsnError
-from ..fused_attention import attend, can_attend
 from .edited import Place, edited_attention
 from .family import (
     Block,
@@ -30,6 +29,7 @@ from .family import (
     own_preset,
     tokens_brought,
 )
+from .fused_attention import attend, can_attend
 
 Where = Callable[[Any, int, int, int, int], "tuple[int, int] | None"]
 
@@ -72,7 +72,7 @@ class Joint:
     """kinds: (model_base class, preset name), the most special first.
     parts: the network -> (part name, its blocks in order); patch: latent cells per token and side.
     kept: of each part, numbers that a gradient pass keeps of a block for each that its layers give; see
-    benchmarks/kept.py.
+    lab/benchmarks/kept.py.
     where: (network, query count, key count, text length, image tokens) -> (first text key, first image query),
     or None for a call that is not text meeting image. given: the encoder's text length -> the conditioning's,
     where the model's `extra_conds` pads it. brought: see `Family`. call: which attention call of a block it is, for

@@ -87,7 +87,7 @@ class ToyText(io.ComfyNode):
 
     @classmethod
     def execute(cls, name, seed, chunks=1, subjects=True, described_in=""):
-        toy, values = TOYS[name], _pack("gsn.subjects")
+        toy, values = TOYS[name], _pack("gsn.text.subjects")
         generator = torch.Generator().manual_seed(seed)
         streams, offset = [], 0
         for stream, columns in toy.streams:

@@ -1,0 +1,1 @@
+"""Attention maps out of a model call, and edits of attention into ordinary calls."""

@@ -1,0 +1,1 @@
+"""Detectors and scoring models inside ComfyUI."""

@@ -1,0 +1,1 @@
+"""What to do and when: a plan, steps in every unit, each method as data, settings per model, preset files."""

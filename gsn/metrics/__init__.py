@@ -1,0 +1,1 @@
+"""How good a picture is: detections, TIAM, colours, likeness to the prompt, statistics."""

@@ -1,0 +1,1 @@
+"""Which step and which seed, chosen from scores."""

@@ -1,0 +1,1 @@
+"""What a prompt names: its words, its subjects, where their tokens are, their regions; sets of prompts."""

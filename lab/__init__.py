@@ -1,0 +1,1 @@
+"""What makes and measures the pack; an artist's ComfyUI needs none of it."""
