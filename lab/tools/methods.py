@@ -11,7 +11,7 @@ import json
 import sys
 from dataclasses import replace
 
-from gsn.interventions import Distribution
+from gsn.interventions.distribution import Distribution
 from gsn.methods.model_presets import MODEL_PRESETS
 from gsn.methods.presets import PRESETS, ddpm_sigma
 from gsn.methods.steps import Schedule

@@ -73,7 +73,7 @@ def test_finite_differences_confirm_the_gradient_of_the_papers_loss(comfy):
     model, ((text, about),) = result["1", 0], result["2", 0]
     subjects = about[comfy.pack("gsn.text.subjects").SUBJECTS_KEY]
     presets, family = comfy.pack("gsn.methods.model_presets"), comfy.pack("gsn.host.families.unet").UNET
-    capture, loss = comfy.pack("gsn.host.attention.capture"), comfy.pack("gsn.losses").PAPER
+    capture, loss = comfy.pack("gsn.host.attention.capture"), comfy.pack("gsn.losses.objective").PAPER
     preset = presets.MODEL_PRESETS["demo"]
     layers = capture.choose_layers(family, model.model, comfy.pack("gsn.methods.plan").CaptureSpec(), preset)
     mm.load_models_gpu([model])

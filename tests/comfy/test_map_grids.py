@@ -9,7 +9,7 @@ from .zoo_names import NAMES
 
 def grids(comfy, monkeypatch, nodes):
     """(what the checks before sampling were told, what the model then gave)"""
-    objective, said = comfy.pack("gsn.losses").Objective, []
+    objective, said = comfy.pack("gsn.losses.objective").Objective, []
     check = objective.check
 
     def listening(self, subjects, grid):

@@ -107,7 +107,8 @@ def test_a_pass_keeps_what_was_counted(of_real_size):
 
 def saved(comfy, monkeypatch, nodes):
     """Bytes that one pass and its loss save for backward, without the model's weights."""
-    forward, objective = comfy.pack("gsn.host.attention.forward").EntryForward, comfy.pack("gsn.losses").Objective
+    forward = comfy.pack("gsn.host.attention.forward").EntryForward
+    objective = comfy.pack("gsn.losses.objective").Objective
     found, weights = {}, set()
 
     def noted(tensor):

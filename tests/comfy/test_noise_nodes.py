@@ -112,7 +112,7 @@ def test_actions_of_one_step_draw_noise_of_their_own_and_one_alone_as_ever(comfy
 def test_one_distributions_images_share_its_mean(comfy):
     """At the step itself z = m + s noise, so what the images do not share is their noise."""
     seen = {}
-    intervention = comfy.pack("gsn.interventions").Distribution
+    intervention = comfy.pack("gsn.interventions.distribution").Distribution
     apply = intervention.apply
 
     def watched(self, latent, forwards, context):
@@ -186,7 +186,7 @@ def picture_to_picture(patch, **sampler):
 
 def test_image_to_image_keeps_its_picture_part(comfy):
     seen = {}
-    intervention = comfy.pack("gsn.interventions").InitNoise
+    intervention = comfy.pack("gsn.interventions.init_noise").InitNoise
     apply = intervention.apply
 
     def watched(self, latent, forwards, context):

@@ -19,8 +19,10 @@ sys.path.insert(0, str(Path(__file__).parent))
 from test_losses_separation import rows_from, slow_component, slow_otsu
 
 from gsn.attention.maps import AttentionMaps, MapProcessing
-from gsn.interventions import Context, Guide, History, NoiseLevel, Refine
-from gsn.losses import objective
+from gsn.interventions.context import Context, History, NoiseLevel
+from gsn.interventions.guide import Guide
+from gsn.interventions.refine import Refine
+from gsn.losses.objective import objective
 from gsn.methods.presets import PRESETS
 from gsn.text.subjects import Subject, Subjects, TextStream
 from gsn.trace import StepInfo, Trace

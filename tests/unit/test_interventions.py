@@ -6,8 +6,10 @@ import pytest
 import torch
 
 from gsn.attention.maps import AttentionMaps, MapProcessing
-from gsn.interventions import Context, Guide, History, Refine
-from gsn.losses import PAPER, Evaluation
+from gsn.interventions.context import Context, History
+from gsn.interventions.guide import Guide
+from gsn.interventions.refine import Refine
+from gsn.losses.objective import PAPER, Evaluation
 from gsn.trace import StepInfo, Trace
 
 

@@ -6,10 +6,10 @@ import pytest
 import torch
 
 from gsn.attention.maps import AttentionMaps, Earlier, SubjectMaps
-from gsn.interventions import InitNoise, Refine
-from gsn.losses import LOSSES, Term, objective
-from gsn.methods.plan import Action
-from gsn.methods.steps import Step
+from gsn.interventions.init_noise import InitNoise
+from gsn.interventions.refine import Refine
+from gsn.losses import LOSSES
+from gsn.losses.objective import Term, objective
 from gsn.text.subjects import Subject, Subjects, TextStream
 
 
@@ -62,7 +62,7 @@ def test_a_level_out_of_reach_is_refused(case):
     goal, name, level, counts, said = OUT[case]
     for intervention in (Refine(stop=((name, level),)), InitNoise(stop=((name, level),))):
         with pytest.raises(ValueError, match=said):
-            Action("node", intervention, Step(), objective=goal).check_levels(counts)
+            intervention.check_run(goal, (0,), counts)
         if not counts:
             with pytest.raises(ValueError, match=said):
                 intervention.check(goal)
@@ -81,7 +81,7 @@ IN = {
 @pytest.mark.parametrize("case", IN)
 def test_a_level_that_can_be_reached_is_taken(case):
     goal, name, level, counts = IN[case]
-    Action("node", Refine(stop=((name, level),)), Step(), objective=goal).check_levels(counts)
+    Refine(stop=((name, level),)).check_run(goal, (0,), counts)
 
 
 @pytest.mark.parametrize(

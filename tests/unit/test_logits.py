@@ -9,7 +9,7 @@ import torch
 from gsn.attention.logit_edit import LogitEdit, on_grid
 from gsn.interventions.reweight import Reweight, owners
 from gsn.interventions.temperature import Temperature
-from gsn.losses import PAPER
+from gsn.losses.objective import PAPER
 from gsn.text.subjects import Subject, Subjects, TextStream
 
 # a text of two streams: start, a, red, cat, dog, end | cat, dog

@@ -10,7 +10,8 @@ sys.path.insert(0, str(Path(__file__).parent))
 from golden import attention, of_two_encoders, subjects
 
 from gsn.attention.maps import MapProcessing, SubjectMaps, smooth, subject_maps
-from gsn.losses import LOSSES, PAPER, objective
+from gsn.losses import LOSSES
+from gsn.losses.objective import PAPER, objective
 
 PADDED, WORDS = MapProcessing(), MapProcessing(columns="words")
 

@@ -14,7 +14,8 @@ sys.path.insert(0, str(Path(__file__).parent))
 from golden import attention
 
 from gsn.attention.maps import AttentionMaps, MapProcessing, SubjectMaps, subject_maps
-from gsn.losses import LOSSES, Term, objective
+from gsn.losses import LOSSES
+from gsn.losses.objective import Term, objective
 from gsn.text.subjects import Subject, Subjects, TextStream
 
 PADDED = MapProcessing()

@@ -15,8 +15,9 @@ from test_losses_binding import of_streams, subject
 
 from gsn.attention.maps import AttentionMaps, Earlier, MapProcessing, SubjectMaps, smooth, subject_maps
 from gsn.attention.masks import otsu_masks, peak_components
-from gsn.interventions import Context, History
-from gsn.losses import LOSSES, Term, objective
+from gsn.interventions.context import Context, History
+from gsn.losses import LOSSES
+from gsn.losses.objective import Term, objective
 from gsn.text.subjects import Subjects
 from gsn.trace import StepInfo, Trace
 

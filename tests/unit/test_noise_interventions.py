@@ -7,10 +7,13 @@ import pytest
 import torch
 
 from gsn.attention.maps import AttentionMaps, MapProcessing
-from gsn.interventions import Context, Distribution, History, InitNoise, NoiseLevel, init_noise
+from gsn.interventions import init_noise
+from gsn.interventions.context import Context, History, NoiseLevel
+from gsn.interventions.distribution import Distribution
+from gsn.interventions.init_noise import InitNoise
+from gsn.interventions.intervention import Opening
 from gsn.interventions.levels import parse_levels
-from gsn.losses import PAPER, Evaluation, objective
-from gsn.methods.plan import Action
+from gsn.losses.objective import PAPER, Evaluation, objective
 from gsn.trace import StepInfo, Trace
 
 
@@ -222,17 +225,16 @@ def test_an_image_that_is_never_finite_is_left_as_it_was():
 def test_a_run_without_noise_of_its_own_is_left_alone_and_says_so():
     latent, model = noise_like(1, 1, 2, 2), Quadratic(1.0)
     assert InitNoise().apply(latent, (model,), context(model, None)) is latent
-    (told,) = InitNoise().warnings(NoiseLevel(0.6, 0.8), True, False)
-    assert "adds no noise" in told and not InitNoise().warnings(NoiseLevel(0.6, 0.8), True, True)
+    (told,) = InitNoise().warnings(Opening(NoiseLevel(0.6, 0.8), True, False))
+    assert "adds no noise" in told and not InitNoise().warnings(Opening(NoiseLevel(0.6, 0.8), True, True))
 
 
 def test_initial_noise_is_refused_anywhere_but_at_the_first_step():
-    action = Action("node", InitNoise(), None)
-    action.check_places((0,))
-    action.check_places(())
+    InitNoise().check_run(PAPER, (0,), (2,))
+    InitNoise().check_run(PAPER, (), (2,))
     with pytest.raises(ValueError, match="step 4"):
-        action.check_places((4,))
-    Action("node", Distribution(), None).check_places((4,))
+        InitNoise().check_run(PAPER, (4,), (2,))
+    Distribution().check_run(PAPER, (4,), (2,))
 
 
 # ---- the distribution ----------------------------------------------------------------------------------------
@@ -353,8 +355,8 @@ def test_at_the_first_step_the_papers_stand_in_is_used_and_said(level, begins, r
     drawn = Distribution(1, 1, 0.0, rescale=rescale).apply(noise, (model,), opened)
     mean = torch.zeros(1) if level.alpha == 0 else (1 - level.spread) * noise.mean()
     assert torch.allclose(drawn, mean + level.spread * noise, atol=1e-6)
-    (told,) = Distribution().warnings(level, True, True)
-    assert begins in told and not Distribution().warnings(level, False, True)
+    (told,) = Distribution().warnings(Opening(level, True, True))
+    assert begins in told and not Distribution().warnings(Opening(level, False, True))
     moved = Distribution(5, 2, 0.2, rescale=rescale).apply(noise, (model,), context(model, noise, level))
     assert torch.isfinite(moved).all() and not torch.equal(moved, drawn)
 
@@ -364,7 +366,7 @@ def test_a_run_that_goes_on_draws_with_other_noise_and_says_so():
     opened = context(model, None, NoiseLevel(0.6, 0.8), 4, denoised=latent)
     drawn = Distribution(1, 1, 0.0).apply(latent, (model,), opened)
     assert float((drawn - drawn.mean()).std()) > 0.5
-    (told,) = Distribution().warnings(NoiseLevel(0.6, 0.8), False, False)
+    (told,) = Distribution().warnings(Opening(NoiseLevel(0.6, 0.8), False, False))
     assert "goes on" in told
 
 

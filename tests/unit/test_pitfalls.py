@@ -12,9 +12,12 @@ import pytest
 import torch
 
 from gsn.attention.maps import AttentionMaps, Earlier, MapProcessing, SubjectMaps, smooth, subject_maps
-from gsn.interventions import Context, Guide, History, Refine
+from gsn.interventions.context import Context, History
+from gsn.interventions.guide import Guide
 from gsn.interventions.levels import INITNO_LEVELS
-from gsn.losses import LOSSES, Evaluation, objective
+from gsn.interventions.refine import Refine
+from gsn.losses import LOSSES
+from gsn.losses.objective import Evaluation, objective
 from gsn.methods.model_presets import MODEL_PRESETS
 from gsn.methods.presets import PRESETS
 from gsn.methods.steps import Schedule

@@ -6,7 +6,7 @@ import pytest
 
 from gsn.interventions import INTERVENTIONS
 from gsn.losses import LOSSES
-from gsn.methods.preset_file import _MOST, PresetError, from_json, to_json
+from gsn.methods.preset_file import PresetError, from_json, to_json
 from gsn.methods.presets import PRESETS
 
 
@@ -91,12 +91,11 @@ BAD = {
 
 
 def test_every_number_of_a_preset_has_a_bound():
-    """Each refused by its place; the names of those that are no longer there are not kept."""
-    numbers = {name for one in INTERVENTIONS.values() for name, value in vars(one()).items()
-               if type(value) in (int, float)}  # fmt: skip
-    numbers |= {name for one in LOSSES.values() for name, value in one.settings().items()
-                if type(value) in (int, float)}  # fmt: skip
-    assert numbers | {"weight"} == set(_MOST)
+    """Said beside it, in the file of the intervention or the loss; the names of those that are gone are not kept."""
+    for one in INTERVENTIONS.values():
+        assert {name for name, value in vars(one()).items() if type(value) in (int, float)} == set(one.most), one
+    for loss in LOSSES.values():
+        assert {name for name, value in loss.settings().items() if type(value) in (int, float)} == set(loss.most), loss
 
 
 @pytest.mark.parametrize("case", BAD)

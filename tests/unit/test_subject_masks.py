@@ -6,7 +6,8 @@ import pytest
 import torch
 
 from gsn.attention.maps import AttentionMaps, SubjectMaps
-from gsn.losses import LOSSES, objective
+from gsn.losses import LOSSES
+from gsn.losses.objective import objective
 from gsn.text.regions import with_masks
 from gsn.text.subjects import Subject, SubjectError, Subjects, TextStream, token_table
 

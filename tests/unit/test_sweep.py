@@ -2,7 +2,8 @@
 
 import pytest
 
-from gsn.interventions import Guide, Refine
+from gsn.interventions.guide import Guide
+from gsn.interventions.refine import Refine
 from gsn.methods.preset_file import from_json, to_json
 from gsn.methods.presets import PRESETS, ddpm_sigma
 from gsn.methods.steps import Schedule, Step
