@@ -112,14 +112,16 @@ FORMATS = {
 # What is used together with the pack. Ids are KIND-MODEL, and each kind is a row of its own name.
 TOGETHER = (
     Proof("together/test_conditioning", "test_the_refinement_works_and_off_is_exact", ("{row}-{model}",)),
-    Proof("together/test_chaining", "test_a_way_to_condition", ("{row}-{model}",)),
-    Proof("together/test_chaining", "test_a_patch_before_and_after_ours", ("{row}-{model}",)),
+    Proof("together/test_ways", "test_a_way_to_condition", ("{row}-{model}",)),
+    Proof("together/test_patches", "test_a_patch_before_and_after_ours", ("{row}-{model}",)),
 )
 
 
 def _more_rows(kind):
     test = "test_rows_that_another_pack_adds_are_refused"
-    return Proof("together/test_chaining", test, (f"{kind}-{{model}}-1", f"{kind}-{{model}}-2"), refuses=True)
+    return Proof(
+        "together/test_attention_of_others", test, (f"{kind}-{{model}}-1", f"{kind}-{{model}}-2"), refuses=True
+    )
 
 
 FEATURES = {
@@ -127,20 +129,22 @@ FEATURES = {
         "together/test_conditioning", "test_a_lora_that_is_applied_to_weights_as_they_are_fetched"
     ),
     "a bypass LoRA on quantised weights": Proof(
-        "together/test_chaining", "test_a_bypass_lora_on_a_quantised_model", ("{model}-fp8_scaled", "{model}-int8")
+        "together/test_patches", "test_a_bypass_lora_on_a_quantised_model", ("{model}-fp8_scaled", "{model}-int8")
     ),
     "attention chosen for all of ComfyUI": Proof(
-        "together/test_chaining", "test_the_chosen_attention_is_for_ordinary_passes", ("no_patch-{model}",)
+        "together/test_attention_of_others", "test_the_chosen_attention_is_for_ordinary_passes", ("no_patch-{model}",)
     ),
-    "attention of another pack": Proof("together/test_chaining", "test_another_packs_attention_is_for_ordinary_passes"),
-    "`TorchCompileModel`": Proof("together/test_chaining", "test_a_compiled_model"),
+    "attention of another pack": Proof(
+        "together/test_attention_of_others", "test_another_packs_attention_is_for_ordinary_passes"
+    ),
+    "`TorchCompileModel`": Proof("together/test_patches", "test_a_compiled_model"),
     "`FluxKVCache`": Proof(
-        "together/test_chaining", "test_flux_kv_cache_with_a_reference_picture", ("{model}-0", "{model}-1")
+        "together/test_attention_of_others", "test_flux_kv_cache_with_a_reference_picture", ("{model}-0", "{model}-1")
     ),
     "a second copy of every row, from another pack": _more_rows("twice_the_rows"),
     "a negative prompt's row of text, from another pack": _more_rows("negative_within"),
     "tokens before the text, from another pack": Proof(
-        "together/test_chaining", "test_tokens_put_before_the_text_are_refused", refuses=True
+        "together/test_attention_of_others", "test_tokens_put_before_the_text_are_refused", refuses=True
     ),
 }
 REFUSED = Proof("families/test_refused_families", "test_each_is_refused_by_name_with_its_reason", ())
