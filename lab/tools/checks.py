@@ -16,6 +16,7 @@ from pathlib import Path
 from .environment import ROOT, log, prepare, venv_script
 
 SUITES = ("unit", "comfy", "server")
+SLOWEST = ("--durations=20",)
 
 
 def run(args):
@@ -40,7 +41,7 @@ def run(args):
         parallel, own = ([], env) if paths else in_parallel(suite, env)
         if suite == "server":  # ComfyUI's process beside pytest's, two of them on a Ray cluster
             own = own | {"OMP_NUM_THREADS": "1"}
-        code, counts = run_suite([str(venv_script("pytest")), *within, *parallel, *options], own)
+        code, counts = run_suite([str(venv_script("pytest")), *within, *SLOWEST, *parallel, *options], own)
         totals += counts
         # 5 is "no test was selected", which is fine in one suite when -k or -m chose among all of them
         if code and not (code == 5 and options):

@@ -266,6 +266,16 @@ def _no_leftovers():
         sys.modules["nodes"].interrupt_processing(False)
 
 
+@pytest.fixture(autouse=True)
+def _toys_are_given_back(request):
+    """Whatever a test does, the models that it borrowed are as they were: no patch, no hook, no other weight."""
+    yield
+    if "comfy" in request.fixturenames:
+        spoilt = request.getfixturevalue("comfy").toy.given_back()
+        if spoilt:
+            pytest.fail(f"left on a lent model: {spoilt[0]}, and {len(spoilt) - 1} more", pytrace=False)
+
+
 @pytest.fixture(scope="session")
 def tiny_checkpoint(comfy):
     """The name of a small SD1.x file in models/checkpoints that the stock CheckpointLoaderSimple loads."""

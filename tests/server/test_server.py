@@ -8,11 +8,14 @@ import time
 import pytest
 from PIL import Image
 
+from gsn.methods.preset_file import to_json
+from gsn.methods.presets import PRESETS
 from lab.tools.environment import PACK, ROOT
 from lab.tools.server import ServerError
 from lab.tools.ui_to_api import ui_to_api
 
 from ..comfy.graphs import graph, refine
+from ..short_presets import shortened
 
 SCHEMA = ROOT / "tests" / "schema.json"
 TEMPLATES = sorted((ROOT / "workflows").glob("*.json"))
@@ -60,16 +63,29 @@ def test_templates_are_listed_with_a_picture(server):
         assert template.with_suffix(".jpg").exists(), f"{template.stem} has no thumbnail"
 
 
+# 25 steps: the latest step that a template refines is 24
+SMALL = {"width": 128, "height": 128, "batch_size": 1, "iterations": 3, "steps": 25, "set.count": 2}
+SMALL |= {"rounds": 2, "last_iterations": 6, "candidates": 4}
+
+
+def short_file(environment, name):
+    """The preset of this name with few iterations; the tests inside ComfyUI run every preset by its name."""
+    file = f"short {name}.json"
+    content = shortened(json.loads(to_json(PRESETS[name])), 3)
+    (environment.base / "input" / file).write_text(json.dumps(content))
+    return file
+
+
 @ids
-def test_a_template_runs(template, server, object_info):
+def test_a_template_runs(template, server, environment, object_info):
     """As it is, but small; a tiny file lies under the name of the checkpoint that the third one loads."""
     prompt = ui_to_api(json.loads(template.read_text()), object_info)
-    # 25 steps: the latest step that a template refines is 24
-    small = {"width": 128, "height": 128, "batch_size": 1, "iterations": 3, "steps": 25, "set.count": 2}
     for node in prompt.values():
-        for name, most in small.items():
+        for name, most in SMALL.items():
             if isinstance(node["inputs"].get(name), int):
                 node["inputs"][name] = min(node["inputs"][name], most)
+        if node["class_type"] == "GSNPreset":
+            node["inputs"]["file"] = short_file(environment, node["inputs"]["preset"])
     outputs = server.run(prompt, timeout=600)
     savers = [n for n, node in prompt.items() if object_info[node["class_type"]].get("output_node")]
     assert set(savers) <= set(outputs)

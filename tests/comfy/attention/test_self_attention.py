@@ -1,4 +1,4 @@
-"""How the picture attends to itself, and finer text attention: against a naive full softmax, in every kind of model."""
+"""Finer text attention, and how the picture attends to itself where that is not plain: against a naive full softmax."""
 
 import math
 import re
@@ -8,22 +8,10 @@ import torch
 
 from ..graphs import capture
 from ..probe import Probe, grid_of, own_forward, plain_pass
+from ..self_rows import SELF, agree, cells_of, functional
 from ..zoo_graphs import graph, refine
-from ..zoo_names import DIFFERENT, NAMES
 
-SELF = frozenset({"self_rows"})
 FINE = frozenset({"fine"})
-
-
-def cells_of(grid):
-    """Some cells of both images: corners, one twice, one from the middle."""
-    h, w = grid
-    return torch.tensor([[0, w - 1, h // 2 * w + w // 2, 3, 3], [h * w - 1, 1, w, 2, h * w - w]])
-
-
-def functional(maps):
-    """A fixed random number made of all of them, with a gradient of ordinary size."""
-    return (maps * torch.randn(maps.shape, generator=torch.Generator().manual_seed(7))).sum() * 100
 
 
 def compared(comfy, monkeypatch, name, needs, look, expected, patch=(), **options):
@@ -47,28 +35,6 @@ def compared(comfy, monkeypatch, name, needs, look, expected, patch=(), **option
         comfy.run(graph(name, [*patch, refine()], ordinary=ordinary, steps=2), ["out"]).check()
         results.append(probe.found)
     return results
-
-
-def agree(found, wanted):
-    assert found[0].shape == wanted[0].shape
-    assert float((found[0] - wanted[0]).abs().max()) <= 1e-5
-    assert float((found[1] - wanted[1]).norm() / wanted[1].norm()) <= 1e-5
-
-
-def rows(attention, grid):
-    return attention.self_rows(cells_of(grid))
-
-
-def naive_rows(run, chosen, fine, grid):
-    found = [one.image.gather(1, cells_of(grid)[..., None].expand(-1, -1, one.image.shape[2])) for one in chosen]
-    return (sum(found) / len(found)).unflatten(2, grid)
-
-
-@pytest.mark.parametrize("name, recompute", [*((name, False) for name in NAMES), *((name, True) for name in DIFFERENT)])
-def test_self_rows(comfy, monkeypatch, name, recompute):
-    found, wanted = compared(comfy, monkeypatch, name, SELF, rows, naive_rows, recompute=recompute)
-    assert torch.allclose(found[0].sum((-1, -2)), torch.ones(2, 5))
-    agree(found, wanted)
 
 
 WORDS = slice(1, 9)

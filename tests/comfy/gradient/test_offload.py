@@ -5,8 +5,9 @@ import pytest
 import torch
 
 from .. import zoo_graphs as zoo
+from ..covering import FULL
 from ..probe import Probe, naive, ours
-from ..zoo_names import DIFFERENT
+from ..zoo_names import DIFFERENT, NAMES
 
 
 def lend(monkeypatch):
@@ -31,7 +32,7 @@ def cast_all(model):
             module.comfy_cast_weights = True
 
 
-@pytest.mark.parametrize("name", DIFFERENT)
+@pytest.mark.parametrize("name", NAMES if FULL else DIFFERENT)
 def test_lent_weights_give_the_exact_gradient(comfy, monkeypatch, name):
     def look(run, action, step):
         cast_all(step.model)

@@ -7,6 +7,7 @@ differences of large numbers, and Attend&Excite's maximum may sit in another cel
 import pytest
 import torch
 
+from ..covering import FULL
 from ..probe import objective
 from ..zoo_graphs import graph, refine
 from ..zoo_names import DIFFERENT, NAMES, SIZES
@@ -94,7 +95,7 @@ def test_fp8_weights(comfy, monkeypatch, record_property, in_fp32, name, dtype):
     assert of_rounded_weights(comfy, monkeypatch, record_property, in_fp32, name, stored, rounded) <= 1e-5
 
 
-@pytest.mark.parametrize("name", DIFFERENT)
+@pytest.mark.parametrize("name", NAMES if FULL else DIFFERENT)
 def test_fifty_iterations_in_fp16_stay_finite(comfy, name):
     nodes = graph(name, [refine(iterations=50)], batch=1, steps=2, compute="fp16", dtype="fp16")
     if name not in SIZES:

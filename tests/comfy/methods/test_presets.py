@@ -7,6 +7,7 @@ import re
 import pytest
 import torch
 
+from ...short_presets import shortened
 from ..preset_graphs import graph, run
 
 
@@ -66,16 +67,11 @@ def written(comfy, name, content):
     return f"{name}.json"
 
 
-def shortened(comfy, name):
+def shortened_file(comfy, name):
     """A preset file with less of what is repeated; "" where nothing is."""
-    whole = comfy.run(graph(name, on=ON[name]), [("preset", 3)]).check()["preset", 3]
-    content = json.loads(whole)
-    for move in content["moves"]:
-        if "iterations" in move:
-            move["iterations"] = min(move["iterations"], 5)
-        if "rounds" in move:
-            move |= {"rounds": 2, "last_iterations": 10}
-    return "" if content == json.loads(whole) else written(comfy, name, content)
+    content = json.loads(comfy.run(graph(name, on=ON[name]), [("preset", 3)]).check()["preset", 3])
+    short = shortened(content, 5)
+    return "" if short == content else written(comfy, name, short)
 
 
 @pytest.fixture(scope="module")
@@ -111,7 +107,7 @@ def lowered(comfy, name, trace, content, **more):
 def test_a_preset_runs_lowers_its_loss_leaves_nothing_and_repeats(comfy, plain_of, name, on):
     preset, plain = presets(comfy)[name], plain_of(on)
     session = comfy.session()
-    file = shortened(comfy, name) if name != "paper" else ""
+    file = shortened_file(comfy, name) if name != "paper" else ""
     latent, trace, said, content = run(session, name, on=on, file=file)
     assert torch.equal(session.run(graph(on=on), ["out"]).check()["out"]["samples"], plain)
     assert name in said and preset.source in said
@@ -159,7 +155,7 @@ def test_a_family_default_says_that_it_is_untested(comfy, name):
 
 def test_divide_and_bind_binds_where_there_is_something_to_bind(comfy):
     text = "a photo of a red cat and a dog"
-    _, trace, _, content = run(comfy, "Divide&Bind", text=text, file=shortened(comfy, "Divide&Bind"))
+    _, trace, _, content = run(comfy, "Divide&Bind", text=text, file=shortened_file(comfy, "Divide&Bind"))
     assert all(list(record.terms) == ["tv_bind", "tv"] for record in trace.records)
     assert lowered(comfy, "Divide&Bind", trace, content, text=text) == {"refine", "guide"}
 

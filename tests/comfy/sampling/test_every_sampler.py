@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+from ..covering import cases
 from ..graphs import graph, guide, left_half_only, refine, samples
 
 # ComfyUI cannot be imported while tests are collected; a test compares this list with the real one
@@ -70,13 +71,11 @@ def test_the_list_of_samplers_is_complete(comfy):
     assert sorted(SAMPLERS) == sorted(comfy.pack("gsn.host.sampling.ksampler").SAMPLERS)
 
 
-@pytest.mark.parametrize("batch", [1, 3])
-@pytest.mark.parametrize("masked", [False, True], ids=["whole", "masked"])
-@pytest.mark.parametrize("name", SAMPLERS)
+@pytest.mark.parametrize("name, masked, batch", cases(SAMPLERS, ("whole", "masked"), (1, 3)))
 def test_off_and_an_edit_that_changes_nothing_are_exact(comfy, name, masked, batch):
     session = comfy.session()
     plain, off, same, moved = (
-        samples(session.run(prompt(patch, name, masked, batch), ["out"]))
+        samples(session.run(prompt(patch, name, masked == "masked", batch), ["out"]))
         for patch in ([], OFF, [refine(iterations=1, lr=0.0)], [refine(iterations=1, lr=0.5)])
     )
     assert torch.equal(off, plain)

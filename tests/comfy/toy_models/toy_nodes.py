@@ -7,6 +7,7 @@ import torch
 from comfy_api.latest import io
 
 from .build import DTYPES, FAMILIES, build_clip, build_controlnet, build_model, build_transformer, build_vae
+from .lent import lent
 from .zoo import TOYS
 
 KEPT: dict[str, object] = {}  # ToyKeep's memory; the harness empties it before each run
@@ -30,7 +31,8 @@ class ToyModel(io.ComfyNode):
     @classmethod
     def execute(cls, family, seed, dtype="fp32", compute="fp32"):
         clip, vae = _text_and_pictures(family, seed)
-        return io.NodeOutput(build_model(family, seed, dtype, compute_dtype=DTYPES[compute]), clip.clone(), vae)
+        model = lent(build_model, family, seed, dtype, False, DTYPES[compute])
+        return io.NodeOutput(model, clip.clone(), vae)
 
 
 @functools.cache
@@ -60,7 +62,7 @@ class ToyTransformer(io.ComfyNode):
 
     @classmethod
     def execute(cls, name, dtype="fp32", compute="fp32", ordinary=False):
-        return io.NodeOutput(cls.made or build_transformer(name, 0, dtype, ordinary, DTYPES[compute]))
+        return io.NodeOutput(cls.made or lent(build_transformer, name, 0, dtype, ordinary, DTYPES[compute]))
 
 
 class ToyText(io.ComfyNode):

@@ -33,7 +33,7 @@ PITFALLS = {
     # the text's small share of a joint softmax: kept as it is, and stretched by the same factor
     2: ("unit/losses/test_losses.py::test_golden_vectors_of_two_encoders",
         "unit/house/test_pitfalls.py::test_padding_competes_in_sd1_alone",
-        "comfy/families/test_families.py::test_maps_and_gradient"),
+        "comfy/families/test_maps.py::test_maps_and_gradient"),
     # the network's input is scaled in the refinement's calls as well
     3: ("comfy/methods/test_reference.py::test_refinement_equals_an_independent_one_on_diffusers",),
     # rates are for the variance-preserving latent
@@ -63,7 +63,7 @@ PITFALLS = {
     # levels of attention or of variation, given as levels of losses
     13: ("unit/house/test_pitfalls.py::test_levels_are_those_of_losses",),
     # where the text stands in a joint softmax, and which attention sees none
-    14: ("comfy/families/test_families.py::test_maps_and_gradient",),
+    14: ("comfy/families/test_maps.py::test_maps_and_gradient",),
     # steps count from 0, and "the first 25" are 0 to 24
     16: ("unit/methods/test_steps.py::test_units", "unit/house/test_pitfalls.py::test_the_papers_steps_in_its_own_run"),
     # which step the published tables give
@@ -79,7 +79,7 @@ PITFALLS = {
     # height and width
     22: ("unit/house/test_pitfalls.py::test_a_map_that_is_not_square_keeps_its_places",
          "unit/losses/test_losses_binding.py::test_boxes_again_in_loops",
-         "comfy/families/test_families.py::test_maps_and_gradient",
+         "comfy/families/test_maps.py::test_maps_and_gradient",
          "comfy/families/test_map_grids.py::test_of_every_family"),
     # SynGen: every image of a batch, every noun of a prompt
     23: ("unit/losses/test_losses_binding.py::test_an_image_does_not_change_another_and_the_bounds_hold",
