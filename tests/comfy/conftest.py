@@ -250,6 +250,10 @@ class Comfy:
         return self.toy.build_vae(family, seed)
 
 
+def pytest_collection_modifyitems(items):
+    items.sort(key=lambda item: item.get_closest_marker("long") is None)
+
+
 @pytest.fixture(scope="session")
 def comfy(tmp_path_factory):
     base = tmp_path_factory.mktemp("comfy_base")

@@ -6,7 +6,7 @@ import torch
 SUBJECTS = "a photo of a cat and a dog"
 
 
-def graph(family="sd15", dtype="fp32", width=128, height=128, batch=1, sampler="euler", steps=3, seed=7):
+def graph(family="sd_xs", dtype="fp32", width=128, height=128, batch=1, sampler="euler", steps=3, seed=7):
     empty = "EmptySD3LatentImage" if family == "sd3" else "EmptyLatentImage"
     return {
         "1": {"class_type": "ToyModel", "inputs": {"family": family, "seed": 0, "dtype": dtype}},
@@ -107,7 +107,7 @@ def test_progress_and_node_error_are_reported(comfy):
     result = comfy.run(graph(steps=3), ["5"]).check()
     assert [(value, total) for node, value, total in result.progress if node == "5"][-1] == (3, 3)
     broken = graph()
-    broken["4"] = {"class_type": "ToyModel", "inputs": {"family": "sd15", "seed": 0}}
+    broken["4"] = {"class_type": "ToyModel", "inputs": {"family": "sd_xs", "seed": 0}}
     refused = comfy.run(broken, ["5"])
     assert not refused.ok and refused.node_type == "KSampler" and "latent_image" in refused.error
     failing = graph()

@@ -55,7 +55,7 @@ def relative_error(got, wanted):
 
 
 @pytest.mark.parametrize("compute", LIMITS)
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", NAMES, scope="module")
 def test_gradient_in_half_precision(comfy, monkeypatch, record_property, in_fp32, name, compute):
     got = gradient(comfy, monkeypatch, name, compute=compute, dtype=compute)
     error = relative_error(got, in_fp32(monkeypatch, name))

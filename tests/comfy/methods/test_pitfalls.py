@@ -30,7 +30,7 @@ def moves(comfy, monkeypatch):
 
 SMALL = {
     "guidance": (guide(step_size=0.25, last_step=3), guide(step_size=0.5, last_step=3)),
-    "refinement": (refine(lr=1e-4), refine(lr=2e-4)),
+    "refinement": (refine(lr=3e-5), refine(lr=6e-5)),
 }
 
 

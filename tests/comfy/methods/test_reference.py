@@ -45,9 +45,10 @@ def refined(comfy, diffusers_unet):
     import comfy.sample as host
     from comfy.utils import unet_to_diffusers
 
-    found = comfy.run(
-        graph([refine(step=STEP, iterations=ITERATIONS, lr=RATE)]), [("1", 0), ("p0", 0), ("2", 0), ("3", 0)]
-    )
+    nodes = graph([refine(step=STEP, iterations=ITERATIONS, lr=RATE)])
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(comfy.toy.ToyModel, "made", comfy.model("sd15"))
+        found = comfy.run(nodes, [("1", 0), ("p0", 0), ("2", 0), ("3", 0)])
     model = found["1"].model
     names = unet_to_diffusers(model.model_config.unet_config)
     state = {names[key]: value for key, value in diffusers_unet.state_dict().items()}

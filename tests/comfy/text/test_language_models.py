@@ -20,6 +20,7 @@ PROMPTS = {
 }
 
 
+# scope="module" of a parameter: the tests of one encoder follow one another, and one process builds it
 @pytest.fixture(scope="module")
 def clips(comfy):
     with torch.inference_mode():
@@ -27,7 +28,7 @@ def clips(comfy):
 
 
 @pytest.mark.parametrize("prompt", PROMPTS)
-@pytest.mark.parametrize("name", ENCODERS)
+@pytest.mark.parametrize("name", ENCODERS, scope="module")
 def test_each_subject_owns_its_columns(comfy, clips, name, prompt):
     text, wanted = PROMPTS[prompt]
     text = text.replace("{very}", "very detailed, " * UNCUT[name])
@@ -45,7 +46,7 @@ def test_each_subject_owns_its_columns(comfy, clips, name, prompt):
         assert words == fold(text)  # nothing of the template
 
 
-@pytest.mark.parametrize("name", ENCODERS)
+@pytest.mark.parametrize("name", ENCODERS, scope="module")
 def test_the_columns_hold_the_subjects_tokens(clips, comfy, name):
     """Only the subject's own column differs when its word is another."""
     encode = comfy.pack("gsn.host.tokens").encode_with_subjects

@@ -96,6 +96,7 @@ def test_context_windows_over_the_picture_are_noted(comfy):
     assert not images["p0", 1].trace.notes
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("family", ["sd3"])
 def test_a_compiled_model(comfy, family):
     """Really compiled: the ordinary steps are, the gradient is that of the model itself.

@@ -25,6 +25,7 @@ __all__ = [
     "KEPT",
     "QUANTISED",
     "TOYS",
+    "ToyModel",
     "ToyTransformer",
     "build_clip",
     "build_model",

@@ -14,6 +14,10 @@ KEPT: dict[str, object] = {}  # ToyKeep's memory; the harness empties it before 
 
 
 class ToyModel(io.ComfyNode):
+    """A toy with a text encoder. `made`: a test's own model instead."""
+
+    made = None
+
     @classmethod
     def define_schema(cls):
         return io.Schema(
@@ -31,7 +35,7 @@ class ToyModel(io.ComfyNode):
     @classmethod
     def execute(cls, family, seed, dtype="fp32", compute="fp32"):
         clip, vae = _text_and_pictures(family, seed)
-        model = lent(build_model, family, seed, dtype, False, DTYPES[compute])
+        model = cls.made or lent(build_model, family, seed, dtype, False, DTYPES[compute])
         return io.NodeOutput(model, clip.clone(), vae)
 
 

@@ -11,7 +11,6 @@ from dataclasses import replace
 import pytest
 import torch
 import torch.nn.functional as F
-from diffusers import DDIMScheduler, UNet2DConditionModel
 
 from gsn.attention.maps import AttentionMaps, MapProcessing
 from gsn.interventions.context import Context, History, NoiseLevel
@@ -54,7 +53,9 @@ class Model:
 
     def __init__(self):
         torch.manual_seed(0)
-        self.unet = UNet2DConditionModel(
+        import diffusers  # here: it takes seconds, in every process that collects this file
+
+        self.unet = diffusers.UNet2DConditionModel(
             sample_size=16, block_out_channels=(16, 32), layers_per_block=1, cross_attention_dim=24,
             attention_head_dim=2, norm_num_groups=4, down_block_types=("DownBlock2D", "CrossAttnDownBlock2D"),
             up_block_types=("CrossAttnUpBlock2D", "UpBlock2D"),
@@ -288,7 +289,9 @@ def attend_and_excite(model, z, levels, steps):
 
 @functools.cache
 def ddim():
-    scheduler = DDIMScheduler(
+    import diffusers
+
+    scheduler = diffusers.DDIMScheduler(
         beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear", steps_offset=1, clip_sample=False,
         set_alpha_to_one=False,
     )  # fmt: skip

@@ -11,8 +11,7 @@ from PIL import Image
 
 pytest.importorskip("transformers")  # comes with ComfyUI; `python dev.py test --fast` may do without
 
-from transformers import BlipForConditionalGeneration, BlipProcessor, CLIPModel, CLIPProcessor
-from transformers import CLIPVisionModelWithProjection as CLIPVision
+import transformers  # its classes are loaded when they are named
 
 from gsn.metrics.aesthetic import AestheticPredictor
 from gsn.metrics.caption import Captioner
@@ -59,7 +58,10 @@ class Independent:
     """The definitions from the model's own embeddings, in numpy and float64."""
 
     def __init__(self, folder):
-        self.model, self.processor = CLIPModel.from_pretrained(folder), CLIPProcessor.from_pretrained(folder)
+        self.model, self.processor = (
+            transformers.CLIPModel.from_pretrained(folder),
+            transformers.CLIPProcessor.from_pretrained(folder),
+        )
 
     def image(self, picture):
         eight_bit = Image.fromarray((picture.numpy() * 255).round().astype(np.uint8))
@@ -138,10 +140,10 @@ def test_clip_score_against_torchmetrics(folders):
 
 
 def test_aesthetic_score_by_its_definition(folders, scores):
-    vision = CLIPVision.from_pretrained(folders["aesthetic"])
+    vision = transformers.CLIPVisionModelWithProjection.from_pretrained(folders["aesthetic"])
     own = AestheticPredictor.load(folders["aesthetic"])
     weights = {key: value.double().numpy() for key, value in own._model.layers.state_dict().items()}
-    processor = CLIPProcessor.from_pretrained(folders["clip"])  # the same picture settings
+    processor = transformers.CLIPProcessor.from_pretrained(folders["clip"])  # the same picture settings
     for picture, score in zip(tiny_scorers.pictures(), scores.values["aesthetic"], strict=True):
         pixels = processor(images=as_images(picture[None]), return_tensors="pt")["pixel_values"]
         value = vision(pixel_values=pixels).image_embeds[0].detach().double().numpy()
@@ -153,8 +155,8 @@ def test_aesthetic_score_by_its_definition(folders, scores):
 
 
 def test_captions_are_blips_likeliest_words(folders, scores):
-    model = BlipForConditionalGeneration.from_pretrained(folders["blip"]).eval()
-    processor = BlipProcessor.from_pretrained(folders["blip"])
+    model = transformers.BlipForConditionalGeneration.from_pretrained(folders["blip"]).eval()
+    processor = transformers.BlipProcessor.from_pretrained(folders["blip"])
     for picture, caption in zip(tiny_scorers.pictures(), scores.captions, strict=True):
         inputs = processor(images=as_images(picture[None]), return_tensors="pt")
         ids = torch.tensor([[model.decoder_input_ids]])
@@ -246,7 +248,9 @@ def test_a_folder_of_another_model_is_refused(folders, tmp_path):
         ClipEncoder.load(folders["blip"])
     with pytest.raises(ValueError, match="kind 'clip', but the aesthetic predictor"):
         AestheticPredictor.load(folders["clip"])
-    vision = CLIPVision.from_pretrained(folders["aesthetic"])  # without the layers on top
+    vision = transformers.CLIPVisionModelWithProjection.from_pretrained(
+        folders["aesthetic"]
+    )  # without the layers on top
     vision.save_pretrained(tmp_path / "bare")
     shutil.copy(folders["aesthetic"] / "preprocessor_config.json", tmp_path / "bare")
     with pytest.raises(ValueError, match="lack layers.0.bias; the aesthetic predictor"):

@@ -3,19 +3,7 @@
 import json
 
 import torch
-from transformers import (
-    BertTokenizer,
-    BlipConfig,
-    BlipForConditionalGeneration,
-    BlipImageProcessor,
-    BlipProcessor,
-    CLIPConfig,
-    CLIPImageProcessor,
-    CLIPModel,
-    CLIPProcessor,
-    CLIPTokenizer,
-    CLIPVisionConfig,
-)
+import transformers  # its classes are loaded when they are named
 
 from gsn.metrics.aesthetic import network
 
@@ -29,7 +17,7 @@ VISION = {"image_size": SIDE, "patch_size": 8, "hidden_size": 32, "intermediate_
 
 def _pixels(kind):
     size = {"crop_size": {"height": SIDE, "width": SIDE}, "size": {"shortest_edge": SIDE}}
-    return kind(**(size if kind is CLIPImageProcessor else {"size": {"height": SIDE, "width": SIDE}}))
+    return kind(**(size if kind is transformers.CLIPImageProcessor else {"size": {"height": SIDE, "width": SIDE}}))
 
 
 def _restless(model):
@@ -48,36 +36,38 @@ def clip(folder, length=128):
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "vocab.json").write_text(json.dumps({token: n for n, token in enumerate(vocabulary)}))
     (folder / "merges.txt").write_text("#version: 0.2\n")
-    tokenizer = CLIPTokenizer.from_pretrained(folder, local_files_only=True)
+    tokenizer = transformers.CLIPTokenizer.from_pretrained(folder, local_files_only=True)
     end = len(vocabulary) - 1
     text = {"vocab_size": len(vocabulary), "hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2,
             "num_attention_heads": 4, "max_position_embeddings": length, "projection_dim": 24, "bos_token_id": end - 1,
             "eos_token_id": end, "pad_token_id": end}  # fmt: skip
-    config = CLIPConfig(text_config=text, vision_config=VISION, projection_dim=24)
-    _restless(CLIPModel(config)).save_pretrained(folder)
-    CLIPProcessor(_pixels(CLIPImageProcessor), tokenizer).save_pretrained(folder)
+    config = transformers.CLIPConfig(text_config=text, vision_config=VISION, projection_dim=24)
+    _restless(transformers.CLIPModel(config)).save_pretrained(folder)
+    transformers.CLIPProcessor(_pixels(transformers.CLIPImageProcessor), tokenizer).save_pretrained(folder)
     return folder
 
 
 def aesthetic(folder):
-    _restless(network()(CLIPVisionConfig(**VISION))).save_pretrained(folder)
-    _pixels(CLIPImageProcessor).save_pretrained(folder)
+    _restless(network()(transformers.CLIPVisionConfig(**VISION))).save_pretrained(folder)
+    _pixels(transformers.CLIPImageProcessor).save_pretrained(folder)
     return folder
 
 
 def blip(folder):
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "vocab.txt").write_text("\n".join(WORDS))
-    tokenizer = BertTokenizer.from_pretrained(folder, local_files_only=True, bos_token="[DEC]")
+    tokenizer = transformers.BertTokenizer.from_pretrained(folder, local_files_only=True, bos_token="[DEC]")
     text = {"vocab_size": len(WORDS), "hidden_size": 32, "encoder_hidden_size": 32, "intermediate_size": 48,
             "num_hidden_layers": 1, "num_attention_heads": 4, "max_position_embeddings": 40, "bos_token_id": 5,
             "eos_token_id": 3, "sep_token_id": 3, "pad_token_id": 0, "projection_dim": 24}  # fmt: skip
     vision = {**VISION, "num_hidden_layers": 1}
-    model = _restless(BlipForConditionalGeneration(BlipConfig(text_config=text, vision_config=vision)))
+    model = _restless(
+        transformers.BlipForConditionalGeneration(transformers.BlipConfig(text_config=text, vision_config=vision))
+    )
     with torch.no_grad():
         model.text_decoder.cls.predictions.bias[: len(WORDS) - len(SAID)] = -100  # words only, up to the usual length
     model.save_pretrained(folder)
-    BlipProcessor(_pixels(BlipImageProcessor), tokenizer).save_pretrained(folder)
+    transformers.BlipProcessor(_pixels(transformers.BlipImageProcessor), tokenizer).save_pretrained(folder)
     return folder
 
 
