@@ -7,8 +7,8 @@ from typing_extensions import override
 
 from ..gsn.host.errors import GsnError
 from ..gsn.host.preset_files import file_state, swept
+from ..gsn.host.sampling.attach import with_plan
 from ..gsn.host.sampling.image_seeds import with_seeds
-from ..gsn.host.sampling.run import with_plan
 from ..gsn.methods.presets import plan_of
 from ..gsn.methods.sweep import read_seeds
 from .io import CATEGORY, Case, model_input

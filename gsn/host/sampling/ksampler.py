@@ -17,7 +17,8 @@ from ...methods.steps import Schedule, Step
 from ...text.subjects import SUBJECTS_KEY, Subjects
 from ...trace import Trace, TraceHandle
 from ..errors import GsnError
-from .run import carrying, plan_of, schedule_of, with_plan
+from .attach import carrying, plan_of, with_plan
+from .facts import schedule_of
 
 SAMPLERS = comfy.samplers.KSampler.SAMPLERS
 SCHEDULERS = comfy.samplers.KSampler.SCHEDULERS
