@@ -56,10 +56,11 @@ def below(*rooms):
 
 
 def test_pure_modules_import_with_comfyui_absent():
-    """In a process of its own, where ComfyUI's modules and the optional extras are made impossible to import."""
+    """In a process of its own, where ComfyUI's modules, the optional extras and scipy, of which half a second of import
+    is only owed by what uses it, are made impossible to import."""
     script = f"""
 import importlib, importlib.util, sys
-for name in {sorted(COMFYUI | WHEN_USED)!r}:
+for name in {sorted(COMFYUI | WHEN_USED | {'scipy'})!r}:
     sys.modules[name] = None
 spec = importlib.util.spec_from_file_location("gsn", {str(ROOT / "gsn" / "__init__.py")!r},
                                               submodule_search_locations=[{str(ROOT / "gsn")!r}])
