@@ -16,6 +16,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from filelock import FileLock, Timeout
+
 from .study import Batch, Study, StudyError, from_json, to_json
 
 ROWS, IMAGES, REJECTED, ABOUT = "rows.jsonl", "images", "rejected.jsonl", "study.json"
@@ -75,7 +77,7 @@ class Store:
 
     def __exit__(self, *exc) -> None:
         if self._lock is not None:
-            self._lock.close()
+            self._lock.release()
             self._lock = None
         if self._made and self.study is None:  # refused before anything began
             self._made = False
@@ -318,19 +320,11 @@ def _append(path: Path, data: bytes) -> None:
         os.close(handle)
 
 
-def _locked(path: Path):
+def _locked(path: Path) -> FileLock:
     """Held until the process ends, however it ends."""
-    file = path.open("a+b")
+    lock = FileLock(path)
     try:
-        try:
-            import fcntl
-        except ImportError:  # Windows
-            import msvcrt
-
-            msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)
-        else:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        file.close()
+        lock.acquire(timeout=0)
+    except Timeout:
         raise StudyError(f"another process is working on {path.parent}; wait for it, or stop it") from None
-    return file
+    return lock
