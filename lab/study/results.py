@@ -2,7 +2,7 @@
 
 `python -m lab.study.results` writes what stands between its markers, and the figures beside it; what is said around
 them is written by hand. tests/unit/test_results.py says when that is due. A study's folder is kept below `results/` as
-`study.json` and `rows.jsonl`, without its pictures.
+`study.json` and `rows.jsonl.gz` (`dev.py study pack`), without its pictures.
 """
 
 from __future__ import annotations
@@ -20,8 +20,9 @@ from gsn.text.prompt_sets import PromptSet
 
 from . import tables
 from .charts import Line, Point, curve
+from .kept_rows import rows_data
 from .report import PAPER, markdown_table, ranked
-from .rows import ABOUT, ROWS
+from .rows import ABOUT
 from .study import PLAIN, Study, from_json
 
 HERE = Path(__file__).resolve().parent
@@ -47,8 +48,7 @@ _MARKED = re.compile(r"(<!-- ([a-z]+)(?: ([a-z0-9_]+))? -->\n).*?(<!-- / -->)", 
 def study_of(name: str) -> tuple[Study, list[dict]]:
     """A kept study and its rows in its own order."""
     study = from_json((KEPT / name / ABOUT).read_text(encoding="utf-8"), name)
-    lines = (KEPT / name / ROWS).read_text(encoding="utf-8").splitlines()
-    return study, tables.ordered(study, map(json.loads, lines))
+    return study, tables.ordered(study, map(json.loads, rows_data(KEPT / name).splitlines()))
 
 
 def report_of(model: str) -> dict:

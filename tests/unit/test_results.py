@@ -73,7 +73,7 @@ def kept(tmp_path, monkeypatch):
     """Puts a study of one prompt: for each method (and its preset's first move, or None) the seeds that succeed."""
     like = results.KEPT / "mmdit_guided"
     study = json.loads((like / "study.json").read_text(encoding="utf-8"))
-    row = json.loads((like / "rows.jsonl").read_text(encoding="utf-8").splitlines()[0])
+    row = results.study_of("mmdit_guided")[1][0]
     monkeypatch.setattr(results, "KEPT", tmp_path)
 
     def put(name, methods, seeds):
