@@ -1,4 +1,4 @@
-"""What is made of a study's folder afterwards: `python dev.py study report|sheet|score|join|pack|export|page|votes DIR`."""
+"""What is made of a study's folder afterwards: `python dev.py study NAME DIR`, for each NAME of `COMMANDS`."""
 
 from __future__ import annotations
 

@@ -83,7 +83,7 @@ def test_packed_rows_are_read(comfy, folder):
     for file in ("packed", "packed/rows.jsonl.gz"):
         assert select(comfy, file=file, model=False).check()["s", 1] == 3
     (study / "rows.jsonl.gz").write_bytes(b"rows")
-    assert "or such a file in gzip" in select(comfy, file="packed", model=False).error
+    assert "perhaps in gzip" in select(comfy, file="packed", model=False).error
 
 
 def test_shrinking_is_a_switch(comfy):

@@ -25,7 +25,7 @@ def scores_text(origin: str, scores: str, file: str) -> str:
         with (gzip.open if path.suffix == ".gz" else open)(path, "rt", encoding="utf-8") as file:
             return file.read()
     except (UnicodeDecodeError, gzip.BadGzipFile, EOFError, zlib.error):
-        raise GsnError(f"{origin}: {path} is not a text; scores are JSON, JSONL or CSV, or such a file in gzip") from None
+        raise GsnError(f"{origin}: {path} is not a text; scores are JSON, JSONL or CSV, perhaps in gzip") from None
 
 
 def scores_state(file: str) -> float:
