@@ -133,6 +133,11 @@ def test_imports_inside_the_pack_are_relative():
     assert not offending([*PURE, *HOST, *NODES, ROOT / "__init__.py"], below("gsn"))
 
 
+def test_the_pack_does_not_know_what_makes_and_tests_it():
+    """The registry's package has neither."""
+    assert not offending([*PURE, *HOST, *NODES, ROOT / "__init__.py"], below("lab", "/lab", "tests", "/tests", "dev"))
+
+
 def test_the_entry_point_is_short():
     text = (ROOT / "__init__.py").read_text()
     assert len(text.splitlines()) <= 40

@@ -13,12 +13,11 @@ pytestmark = pytest.mark.skipif(not (ROOT / ".git").exists(), reason="measured o
 
 
 @pytest.fixture
-def say(capsys):
-    """Prints through pytest: the sizes are to be seen where nothing fails, too."""
+def say(record_property):
+    """The sizes are to be seen where nothing fails, too: tests/conftest.py prints them in the end."""
 
     def said(what, size, most):
-        with capsys.disabled():
-            print(f"\n{what}: {size / 1e6:.1f} MB, at most {most}", end=" ")
+        record_property("measured", f"{what} {size / 1e6:.1f} MB, at most {most}")
         assert size < most * 1e6, f"{what}: {size} bytes are more than {most} MB; what is large and not for artists?"
 
     return said
@@ -32,7 +31,7 @@ def test_a_shallow_clone(tmp_path, say):
     assert (clone / "__init__.py").is_file() and (clone / ".git" / "shallow").is_file()
     laid_out = [path for path in clone.rglob("*") if path.is_file() and ".git" not in path.relative_to(clone).parts]
     say("a shallow clone fetches", sum(path.stat().st_size for path in clone.glob(".git/objects/pack/*.pack")), FETCHED)
-    say("and lays out", sum(path.stat().st_size for path in laid_out), LAID_OUT)
+    say("a shallow clone lays out", sum(path.stat().st_size for path in laid_out), LAID_OUT)
 
 
 def test_the_registrys_package(tmp_path, say):
@@ -40,7 +39,7 @@ def test_the_registrys_package(tmp_path, say):
     with zipfile.ZipFile(tmp_path / "node.zip", "w", zipfile.ZIP_DEFLATED) as package:
         for path in packaged():
             package.write(ROOT / path, path)
-    say("the registry's package", (tmp_path / "node.zip").stat().st_size, PACKAGE)
+    say("the registry's package has", (tmp_path / "node.zip").stat().st_size, PACKAGE)
 
 
 def test_the_package_has_what_runs_and_nothing_else():
