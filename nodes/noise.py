@@ -7,10 +7,10 @@ from typing_extensions import override
 
 from ..gsn.host.errors import GsnError
 from ..gsn.host.sampling.run import with_action
-from ..gsn.interventions import Distribution, InitNoise
-from ..gsn.interventions.distribution import MEANS
+from ..gsn.interventions.distribution import MEANS, Distribution
+from ..gsn.interventions.init_noise import InitNoise
 from ..gsn.interventions.levels import parse_levels
-from ..gsn.losses import PAPER
+from ..gsn.losses.objective import PAPER
 from ..gsn.methods.plan import Action
 from ..gsn.methods.presets import INITNO
 from ..gsn.methods.steps import Step

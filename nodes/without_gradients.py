@@ -6,8 +6,8 @@ from comfy_api.latest import io
 from typing_extensions import override
 
 from ..gsn.host.sampling.run import with_action
-from ..gsn.interventions import Reweight, Temperature
-from ..gsn.interventions.temperature import SCOPES
+from ..gsn.interventions.reweight import Reweight
+from ..gsn.interventions.temperature import SCOPES, Temperature
 from ..gsn.methods.plan import Action
 from ..gsn.methods.steps import Step
 from .io import CATEGORY, STEP_TOOLTIP, model_input, trace_output, unit_input

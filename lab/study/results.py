@@ -1,8 +1,8 @@
 """RESULTS.md and the pages beside it: their tables and figures, from the rows and reports that this repository keeps.
 
 `python -m lab.study.results` writes what stands between their markers, and the figures beside them; what is said around
-those is written by hand. tests/unit/test_results.py says when that is due. A study's folder is kept below `results/` as
-`study.json` and `rows.jsonl.gz` (`dev.py study pack`), without its pictures.
+those is written by hand. tests/unit/lab/test_results.py says when that is due. A study's folder is kept below
+`results/` as `study.json` and `rows.jsonl.gz` (`dev.py study pack`), without its pictures.
 """
 
 from __future__ import annotations

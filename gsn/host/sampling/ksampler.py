@@ -11,7 +11,7 @@ from server import PromptServer
 
 import nodes as comfy_nodes
 
-from ...interventions import BlockProbe
+from ...interventions.block_probe import BlockProbe
 from ...methods.plan import Action, Plan
 from ...methods.steps import Schedule, Step
 from ...text.subjects import SUBJECTS_KEY, Subjects
