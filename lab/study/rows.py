@@ -1,4 +1,5 @@
-"""A study's folder: study.json, rows.jsonl (a line per image), images/, and what is found wrong when it is opened.
+"""A study's folder: study.json, rows.jsonl (a line per image, or packed, see kept_rows.py), images/, and what is found
+wrong when it is opened.
 
 A batch is finished in one moment: its pictures are put in place first, each by a rename, then all its rows are
 appended by one write that is on the disk before the call returns. A process killed at any point leaves either all
@@ -16,9 +17,12 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from filelock import FileLock, Timeout
+
+from .kept_rows import PACKED, ROWS, has_rows, packed, rows_data
 from .study import Batch, Study, StudyError, from_json, to_json
 
-ROWS, IMAGES, REJECTED, ABOUT = "rows.jsonl", "images", "rejected.jsonl", "study.json"
+IMAGES, REJECTED, ABOUT = "images", "rejected.jsonl", "study.json"
 KEY = ("model", "method", "step", "set", "split", "prompt", "seed")
 NEEDED = (*KEY, "image", "sha256", "found", "bound", "success", "gradients", "seconds")
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
@@ -52,7 +56,7 @@ class Store:
             about = self.folder / ABOUT
             if about.exists():
                 self.study = from_json(about.read_text(encoding="utf-8"), str(about))
-            elif (self.folder / ROWS).exists():
+            elif has_rows(self.folder):
                 raise StudyError(f"{self.folder} has rows but no {ABOUT}; restore it, or begin in another folder")
             self._read()
         except BaseException:
@@ -75,7 +79,10 @@ class Store:
 
     def __exit__(self, *exc) -> None:
         if self._lock is not None:
-            self._lock.close()
+            if (self.folder / PACKED).exists():
+                with suppress(OSError):  # a full disk: the rows are there, and packed next time
+                    self.pack()
+            self._lock.release()
             self._lock = None
         if self._made and self.study is None:  # refused before anything began
             self._made = False
@@ -87,8 +94,7 @@ class Store:
     # --- reading
 
     def _read(self) -> None:
-        path = self.folder / ROWS
-        data = path.read_bytes() if path.exists() else b""
+        data = rows_data(self.folder)
         if not data:
             return
         whole, _, torn = data.rpartition(b"\n")
@@ -189,7 +195,7 @@ class Store:
                 subjects = {"subjects": list(batch.case.subjects), "colours": list(batch.case.colours)}
                 image = path.relative_to(self.folder).as_posix()
                 made.append({**about, **subjects, "image": image, "sha256": _digest(data), **row})
-            _append(self.folder / ROWS, b"".join(map(_line, made)))
+            self._write(made)
         self.rows |= {key_of(row): row for row in made}
 
     def take(self, other: Store, batches: Iterable[Batch]) -> str:
@@ -229,9 +235,20 @@ class Store:
                 path = self.folder / image
                 path.parent.mkdir(parents=True, exist_ok=True)
                 _replace(path, other.picture(row))
-            _append(self.folder / ROWS, b"".join(map(_line, made)))
+            self._write(made)
         self.rows |= {key_of(row): row for row in made}
         return absent
+
+    def _write(self, rows: Sequence[dict]) -> None:
+        if not (self.folder / ROWS).exists():
+            _replace(self.folder / ROWS, rows_data(self.folder))
+        _append(self.folder / ROWS, b"".join(map(_line, rows)))
+
+    def pack(self) -> None:
+        """From now on this folder keeps its rows packed."""
+        if (self.folder / ROWS).exists():
+            _replace(self.folder / PACKED, packed((self.folder / ROWS).read_bytes()))
+            (self.folder / ROWS).unlink()
 
     def replace_rows(self, rows: Sequence[dict]) -> None:
         """The same images with other scores."""
@@ -318,19 +335,11 @@ def _append(path: Path, data: bytes) -> None:
         os.close(handle)
 
 
-def _locked(path: Path):
+def _locked(path: Path) -> FileLock:
     """Held until the process ends, however it ends."""
-    file = path.open("a+b")
+    lock = FileLock(path)
     try:
-        try:
-            import fcntl
-        except ImportError:  # Windows
-            import msvcrt
-
-            msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)
-        else:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        file.close()
+        lock.acquire(timeout=0)
+    except Timeout:
         raise StudyError(f"another process is working on {path.parent}; wait for it, or stop it") from None
-    return file
+    return lock
