@@ -110,3 +110,12 @@ class TraceHandle:
     """The socket's value: empty until the model it came with has been sampled."""
 
     trace: Trace | None = None
+
+    def of_the_run(self, socket: str) -> Trace:
+        """Raises ValueError before the run; socket: of the asking node, whose wire makes it wait for the picture."""
+        if self.trace is None:
+            raise ValueError(
+                "the model of this trace has not been sampled yet. Connect the decoded picture"
+                f" (VAE Decode, after the sampler) to '{socket}', so that this node runs after the sampler"
+            )
+        return self.trace

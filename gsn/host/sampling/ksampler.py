@@ -25,7 +25,7 @@ SCHEDULERS = comfy.samplers.KSampler.SCHEDULERS
 
 def sample(
     model: Any, seed: int, steps: int, cfg: float, sampler_name: str, scheduler: str, positive: Any, negative: Any,
-    latent: dict, denoise: float, plan: Plan | None = None, last_step: int | None = None,
+    latent_image: dict, denoise: float, plan: Plan | None = None, last_step: int | None = None,
 ) -> dict:  # fmt: skip
     """A LATENT: exactly what the stock KSampler gives for this model, with the plan added to it.
 
@@ -34,7 +34,7 @@ def sample(
     if plan is not None:
         model = with_plan(model, plan)
     return comfy_nodes.common_ksampler(
-        model, seed, steps, cfg, sampler_name, scheduler, positive, negative, latent, denoise=denoise,
+        model, seed, steps, cfg, sampler_name, scheduler, positive, negative, latent_image, denoise=denoise,
         last_step=last_step,
     )[0]  # fmt: skip
 
@@ -60,7 +60,7 @@ def show(node_id: str, text: str) -> None:
 
 def probe_blocks(
     model: Any, seed: int, steps: int, cfg: float, sampler_name: str, scheduler: str, positive: Any, negative: Any,
-    latent: dict, denoise: float, at: tuple[Step, ...],
+    latent_image: dict, denoise: float, at: tuple[Step, ...],
 ) -> Trace:  # fmt: skip
     """What every block's maps are like at some steps of a plain run. Of a model's own plan only the way to read
     counts. Raises GsnError where a prompt has a single subject."""
@@ -76,7 +76,7 @@ def probe_blocks(
     capture = before.capture if before else None
     capture = capture and replace(capture, blocks=None, ratio=None)
     carrier = carrying(model, Plan(capture, actions, (handle,)))
-    sample(carrier, seed, steps, cfg, sampler_name, scheduler, positive, negative, latent, denoise)
+    sample(carrier, seed, steps, cfg, sampler_name, scheduler, positive, negative, latent_image, denoise)
     if handle.trace is None or not handle.trace.blocks:
         reason = "; ".join(handle.trace.notes) if handle.trace else "the run never began"
         raise GsnError(f"GSNBlockProbe: no block was seen: {reason}")
