@@ -24,6 +24,9 @@ class StepInfo:
         return f"step {self.index} (sigma {self.sigma:.4g}, {100 * self.percent:.0f} %)"
 
 
+LOOPS = ("refine", "init_noise", "distribution")  # actions of many iterations at one step
+
+
 @dataclass(frozen=True)
 class Record:
     """One evaluation of the loss. Every per-image list has one entry per image of the batch."""
@@ -84,6 +87,10 @@ class Trace:
     blocks: list[BlockSeen] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)  # everything a person should be told
     plan: list[str] = field(default_factory=list)  # what was to be done at which steps, in words, before it began
+
+    def names(self, count: int) -> list[str]:
+        """One for each of so many subject maps."""
+        return [self.labels[s] if s < len(self.labels) else f"subject {s + 1}" for s in range(count)]
 
     def to_json(self) -> str:
         """The whole trace except the maps, which are named by step, iteration and shape."""

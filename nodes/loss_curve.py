@@ -7,7 +7,7 @@ from comfy_execution.graph_utils import ExecutionBlocker
 from typing_extensions import override
 
 from ..gsn.host.errors import named
-from ..gsn.pictures import heatmaps as draw
+from ..gsn.pictures.loss_curve import loss_curve
 from .inputs import decoded_picture_input, trace_input
 from .sockets import CATEGORY
 
@@ -46,7 +46,7 @@ class GSNLossCurve(io.ComfyNode):
     @override
     def execute(cls, trace, after=None) -> io.NodeOutput:
         run = named("GSNLossCurve", trace.of_the_run, "after")
-        drawn = draw.curves(run)
+        drawn = loss_curve(run)
         losses = run.to_loss_map() if run.records else ExecutionBlocker(None)
         return io.NodeOutput(drawn, losses, run.to_json(), ui=ui.PreviewImage(drawn, cls=cls))
 
