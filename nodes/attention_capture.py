@@ -9,7 +9,7 @@ from ..gsn.attention.block_ranges import parse_blocks
 from ..gsn.attention.maps import COLUMNS, MOST_BLUR, MOST_CONTRAST, MapChoice
 from ..gsn.host.errors import GsnError
 from ..gsn.host.sampling.run import with_plan
-from ..gsn.interventions import Observe
+from ..gsn.interventions.observe import Observe
 from ..gsn.methods.plan import Action, CaptureSpec, Plan
 from ..gsn.methods.steps import parse_steps
 from ..gsn.trace import TraceHandle

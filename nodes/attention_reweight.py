@@ -6,7 +6,7 @@ from comfy_api.latest import io
 from typing_extensions import override
 
 from ..gsn.host.sampling.run import with_action
-from ..gsn.interventions import Reweight
+from ..gsn.interventions.reweight import Reweight
 from ..gsn.methods.plan import Action
 from ..gsn.methods.steps import Step
 from .inputs import FOLDED, model_input, range_inputs

@@ -6,8 +6,7 @@ from comfy_api.latest import io
 from typing_extensions import override
 
 from ..gsn.host.sampling.run import with_action
-from ..gsn.interventions import Distribution
-from ..gsn.interventions.distribution import MEANS
+from ..gsn.interventions.distribution import MEANS, Distribution
 from ..gsn.losses import PAPER
 from ..gsn.methods.plan import Action
 from ..gsn.methods.steps import Step

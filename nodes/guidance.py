@@ -6,7 +6,7 @@ from comfy_api.latest import io
 from typing_extensions import override
 
 from ..gsn.host.sampling.run import with_action
-from ..gsn.interventions import Guide
+from ..gsn.interventions.guide import Guide
 from ..gsn.interventions.schedule import SCHEDULES
 from ..gsn.losses import objective
 from ..gsn.methods.plan import Action

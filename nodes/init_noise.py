@@ -7,7 +7,7 @@ from typing_extensions import override
 
 from ..gsn.host.errors import named
 from ..gsn.host.sampling.run import with_action
-from ..gsn.interventions import InitNoise
+from ..gsn.interventions.init_noise import InitNoise
 from ..gsn.interventions.levels import parse_levels
 from ..gsn.methods.plan import Action
 from ..gsn.methods.presets import INITNO

@@ -7,8 +7,8 @@ from typing_extensions import override
 
 from ..gsn.host.errors import named
 from ..gsn.host.sampling.run import with_action
-from ..gsn.interventions import Refine
 from ..gsn.interventions.levels import parse_levels
+from ..gsn.interventions.refine import Refine
 from ..gsn.losses import PAPER
 from ..gsn.methods.plan import Action
 from ..gsn.methods.steps import Step

@@ -27,7 +27,7 @@ from ..attention.edit import Editing, Range, range_of
 from ..attention.forward import EntryForward, OpenedStep, Reading, detached, noise_level, unnoticed, vp_scale
 from ..errors import GsnError, named
 from ..families import family_of
-from ..gradient.checkpointing import walking
+from ..gradient.checkpointing import track_blocks
 from ..gradient.differentiable import differentiable, refuse_foreign
 from ..gradient.saved_tensors import copied_when_written
 from . import memory
@@ -304,10 +304,10 @@ class _Run:
 
         reading = replace(self.reading, processing=_processing(self.preset, self.spec, action.maps))
         gradients = action.intervention.gradients
-        way = memory.Way(recompute=False, one_by_one=False)
+        way = memory.Strategy(recompute=False, one_by_one=False)
         if gradients:
             kept = memory.kept(self.reading.family, self.preset, step.model, self.spec, action.needs)
-            way = memory.way_to_fit(self.spec.memory, kept, step.model, step.x.shape, step.x.device)
+            way = memory.fitting_strategy(self.spec.memory, kept, step.model, step.x.shape, step.x.device)
         with ExitStack() as stack:
             stack.enter_context(memory.pages(step.x.device, keep=not way.recompute))
             rewind = stack.enter_context(unnoticed(step.extra_args["model_options"], step.model, step.x.device))
@@ -317,7 +317,7 @@ class _Run:
                 stack.enter_context(copied_when_written())
             needs = action.needs
             last = self.reading.last(needs)
-            position = stack.enter_context(walking(self.reading.family.blocks(step.model), last, way.recompute))
+            position = stack.enter_context(track_blocks(self.reading.family.blocks(step.model), last, way.recompute))
 
             def release() -> None:
                 position.recompute = True
