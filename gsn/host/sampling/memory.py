@@ -1,4 +1,4 @@
-"""Memory: what a gradient pass needs, room for it before the run, and what to do when it was not enough."""
+"""The memory estimate of a gradient pass, room for it before the run, and what to do when it was not enough."""
 
 from __future__ import annotations
 
