@@ -7,7 +7,7 @@ from typing_extensions import override
 
 from ..gsn.attention.block_scores import block_text, ranking, table
 from ..gsn.host.errors import named
-from ..gsn.host.sampling.ksampler import probe_blocks
+from ..gsn.host.sampling.block_probe import probe_blocks
 from ..gsn.methods.steps import Step, parse_steps
 from ..gsn.pictures.block_ranking import block_ranking
 from .inputs import denoise_input, ksampler_inputs, step_list_input

@@ -6,8 +6,9 @@ from comfy_api.latest import io
 from comfy_execution.graph_utils import ExecutionBlocker
 from typing_extensions import override
 
+from ..gsn.host.node_outputs import output_connected, output_connected_now, show
 from ..gsn.host.preset_files import described
-from ..gsn.host.sampling.ksampler import output_connected, output_connected_now, own_schedule, sample, show
+from ..gsn.host.sampling.ksampler import own_schedule, sample
 from ..gsn.methods.presets import PRESETS, plan_of, with_numbers
 from ..gsn.methods.steps import Step
 from .inputs import (

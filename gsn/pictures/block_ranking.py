@@ -47,4 +47,3 @@ def block_ranking(scores: Sequence[BlockScore], chosen: int, told: str) -> Tenso
     if len(scores) > _MOST:
         canvas.text(em, top + row * len(shown) + em, f"{len(scores) - _MOST} more blocks score less", em, MUTED)
     return canvas.tensor(2)
-

@@ -219,7 +219,7 @@ def capture(count, naively=False):
     load_comfyui()
     import torch
 
-    from gsn.host.attention.capture import text_probabilities
+    from gsn.host.attention.softmax import text_probabilities
     from gsn.host.families import TextAttention
 
     generator = torch.Generator().manual_seed(3)

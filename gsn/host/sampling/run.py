@@ -41,7 +41,8 @@ from .checks import (
     with_their_subjects,
 )
 from .preview import preview_of
-from .split import draws_noise, opened
+from .rehearsal import draws_noise
+from .split import opened
 
 KEY = "gsn"
 log = logging.getLogger("gsn-nodes")
