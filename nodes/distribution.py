@@ -7,7 +7,7 @@ from typing_extensions import override
 
 from ..gsn.host.sampling.run import with_action
 from ..gsn.interventions.distribution import MEANS, Distribution
-from ..gsn.losses import PAPER
+from ..gsn.losses.objective import PAPER
 from ..gsn.methods.plan import Action
 from ..gsn.methods.steps import Step
 from .inputs import FOLDED, iterations_input, loss_input, model_input, step_inputs, step_size_input

@@ -8,7 +8,7 @@ from typing_extensions import override
 from ..gsn.host.sampling.run import with_action
 from ..gsn.interventions.guide import Guide
 from ..gsn.interventions.schedule import SCHEDULES
-from ..gsn.losses import objective
+from ..gsn.losses.objective import objective
 from ..gsn.methods.plan import Action
 from ..gsn.methods.steps import Step
 from .inputs import loss_input, model_input, range_inputs, step_size_input

@@ -6,8 +6,9 @@ from comfy_api.latest import io
 from typing_extensions import override
 
 from ..gsn.host.errors import named
-from ..gsn.losses import LOSSES, PAPER, Term, objective
-from ..gsn.losses import Loss as LossEntry
+from ..gsn.losses import LOSSES
+from ..gsn.losses.loss import Loss as LossEntry
+from ..gsn.losses.objective import PAPER, Term, objective
 from .sockets import CATEGORY, Loss
 
 _INPUTS = {bool: io.Boolean.Input, int: io.Int.Input, float: io.Float.Input}

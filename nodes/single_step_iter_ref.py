@@ -9,7 +9,7 @@ from ..gsn.host.errors import named
 from ..gsn.host.sampling.run import with_action
 from ..gsn.interventions.levels import parse_levels
 from ..gsn.interventions.refine import Refine
-from ..gsn.losses import PAPER
+from ..gsn.losses.objective import PAPER
 from ..gsn.methods.plan import Action
 from ..gsn.methods.steps import Step
 from .inputs import FOLDED, iterations_input, loss_input, lr_input, model_input, step_inputs

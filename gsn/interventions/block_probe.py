@@ -9,24 +9,20 @@ from torch import Tensor
 
 from ..attention.block_scores import concentration, separation
 from ..attention.maps import AttentionMaps, subject_maps
-from ..losses import Objective
+from ..losses.objective import Objective
 from ..trace import BlockSeen
 from .context import Context, Forward
+from .intervention import Intervention, Phase
 
 
 @dataclass(frozen=True)
-class BlockProbe:
+class BlockProbe(Intervention):
     name = "block probe"
-    evaluations = 1
-    idle = False
-    gradients = 0
-    reads_maps = True
-    edits = False
-    draws_noise = False
-    needs_subjects = True
+    phase = Phase.LOOK
+    changes = False
 
-    def check(self, objective: Objective) -> None:
-        """Nothing to get wrong."""
+    def needs(self, objective: Objective) -> frozenset[str]:
+        return frozenset({"blocks"})
 
     def describe(self) -> str:
         return "look at every block's attention maps; nothing is changed"

@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ..attention.maps import AttentionMaps, Earlier, MapProcessing
-from ..losses import Objective
+from ..losses.objective import Objective
 from ..text.subjects import Subjects
 from ..trace import KeptMaps, Record, StepInfo, Stop, Trace
 

@@ -22,15 +22,16 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from ..losses import Objective
+from ..losses.objective import Objective
 from .context import Context, Forward, Gradient, NoiseLevel, per_image
+from .intervention import Intervention, Opening, Phase
 from .schedule import check_rate
 
 MEANS = ("x0_mean", "x0")
 
 
 @dataclass(frozen=True)
-class Distribution:
+class Distribution(Intervention):
     """iterations: updates; samples: J, latents drawn for each; lr, momentum: SGD's, in VP scale.
     block: side of the tiles, in latent cells, whose variance is learned; 0 = it stays the noise level's.
     per_channel: each channel has its own variance. shared: one distribution for all images, or one for each.
@@ -48,10 +49,11 @@ class Distribution:
     rescale: bool = True
 
     name = "distribution"
-    reads_maps = True
-    edits = False
+    phase = Phase.DRAW
     draws_noise = True
-    needs_subjects = True
+    loss_is = "lowered"
+    usual_sigma = "distribution_sigma"
+    most = {"iterations": 1000, "samples": 100, "lr": 1e4, "momentum": 1, "block": 64}
 
     @property
     def idle(self) -> bool:
@@ -59,7 +61,7 @@ class Distribution:
 
     @property
     def evaluations(self) -> int:
-        """Units it announces to the progress bar: one for each iteration, whatever its samples, and a last look."""
+        """One for each iteration, whatever its samples, and a last look."""
         return self.iterations + 1
 
     @property
@@ -74,7 +76,6 @@ class Distribution:
         return f"{said} by SGD, rate {self.lr:g}, momentum {self.momentum:g}, from {self.samples} samples each"
 
     def check(self, objective: Objective) -> None:
-        """Raise ValueError for parameters that cannot work."""
         for name, least in (("iterations", 0), ("samples", 1), ("block", 0)):
             if getattr(self, name) < least:
                 raise ValueError(f"{name} is {getattr(self, name)}; give {least} or more")
@@ -82,17 +83,20 @@ class Distribution:
         if self.start not in MEANS:
             raise ValueError(f"unknown start '{self.start}'; use one of {', '.join(MEANS)}")
 
-    def warnings(self, level: NoiseLevel, first: bool, noise: bool) -> list[str]:
-        """What a person should know before the run. level: of the step; first: it is the run's first one; noise: the
-        run adds noise, which is then known."""
+    def warnings(self, opening: Opening) -> list[str]:
         told = []
-        if first:
-            begins = "the mean begins at zero" if _flows(level) else "the latent itself stands for it"
+        if opening.first:
+            begins = "the mean begins at zero" if _flows(opening.level) else "the latent itself stands for it"
             told.append(f"a run has no clean estimate before its first step, so {begins}; a later step is better")
-        if not noise:
+        if not opening.noise:
             told.append(
                 "this run goes on where another ended and does not know the noise that one began with, so its images"
                 " are drawn with other noise of the same seed"
+            )
+        if sampler := opening.noisy_sampler():
+            told.append(
+                f"sampler '{sampler}' adds noise of its own at the steps that follow, so pictures drawn from one"
+                " distribution differ by that as well; the same seed gives the same pictures"
             )
         return told
 

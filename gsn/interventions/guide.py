@@ -11,32 +11,33 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ..losses import Objective
+from ..losses.objective import Objective
 from .context import Context, Forward, per_image
+from .intervention import Intervention, Phase
 from .schedule import SCHEDULES, check_schedule, scheduled
 
 
 @dataclass(frozen=True)
-class Guide:
+class Guide(Intervention):
     """size: step size in VP scale; schedule: "sqrt" falls to 0.71 of it over the run, "constant" does not."""
 
     size: float = 20.0
     schedule: str = "sqrt"
 
     name = "guide"
-    gradients = 1
-    reads_maps = True
-    edits = False
-    draws_noise = False
-    needs_subjects = True
-    evaluations = 1
+    phase = Phase.GUIDE
+    loss_is = "lowered"
+    most = {"size": 1e4}
+
+    @property
+    def gradients(self) -> int:
+        return 1
 
     @property
     def idle(self) -> bool:
         return self.size == 0
 
     def check(self, objective: Objective) -> None:
-        """Raise ValueError for parameters that cannot work."""
         if not math.isfinite(self.size) or self.size < 0:
             raise ValueError(f"the step size is {self.size}; give a finite number, 0 (off) or more")
         check_schedule(self.schedule)

@@ -18,15 +18,17 @@ Rounds are compared by the sum of the losses that have a level. The reference ad
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
-from ..losses import Objective
-from .context import Context, Forward, Gradient, Levels, NoiseLevel, per_image
-from .levels import in_words
-from .refine import ADAM_EPS, check_levels
+from ..losses.objective import Objective
+from .context import Context, Forward, Gradient, Levels, per_image
+from .intervention import Intervention, Opening, Phase
+from .levels import check_levels, in_words
+from .refine import ADAM_EPS
 from .schedule import check_rate
 
 KL_LEVEL = 1e-3
@@ -35,7 +37,7 @@ _BETAS = (0.9, 0.999)
 
 
 @dataclass(frozen=True)
-class InitNoise:
+class InitNoise(Intervention):
     """rounds: attempts, each of `iterations` updates; last_iterations: those of the best round's second run, 0 = it
     is not run again. lr: Adam's.
     stop: a round succeeds, for an image, once every named loss is at or below its level; () = never.
@@ -48,18 +50,21 @@ class InitNoise:
     stop: Levels = ()
 
     name = "init_noise"
-    reads_maps = True
-    edits = False
+    phase = Phase.BEGIN
     draws_noise = True
-    needs_subjects = True
+    loss_is = "lowered"
+    most = {"rounds": 100, "iterations": 1000, "last_iterations": 1000, "lr": 1e4}
 
     @property
     def idle(self) -> bool:
         return self.rounds == 0 or self.iterations == 0
 
     @property
+    def levels(self) -> Levels:
+        return self.stop
+
+    @property
     def evaluations(self) -> int:
-        """Model calls it announces to the progress bar."""
         return self.rounds * self.iterations + self.last_iterations + 1
 
     @property
@@ -72,16 +77,22 @@ class InitNoise:
         return said + f"; otherwise {self.last_iterations} updates from the best round's noise"
 
     def check(self, objective: Objective) -> None:
-        """Raise ValueError for parameters that cannot work."""
         for name in ("rounds", "iterations", "last_iterations"):
             if getattr(self, name) < 0:
                 raise ValueError(f"{name} is {getattr(self, name)}; give 0 or more")
         check_rate(self.lr)
         check_levels(self.stop, objective)
 
-    def warnings(self, level: NoiseLevel, first: bool, noise: bool) -> list[str]:
-        """What a person should know before the run. noise: the run adds some."""
-        if noise:
+    def check_run(self, objective: Objective, indices: Sequence[int], counts: Sequence[int]) -> None:
+        if any(indices):
+            raise ValueError(
+                f"the initial noise is that of the first step, but it was to be optimised at step {max(indices)}, where"
+                " part of it is gone; use step 0, or SingleStepIterRef for a later one"
+            )
+        check_levels(self.stop, objective, counts)
+
+    def warnings(self, opening: Opening) -> list[str]:
+        if opening.noise:
             return []
         return [
             "this run goes on where another ended and adds no noise of its own, so there is none to optimise; nothing"

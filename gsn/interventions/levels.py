@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
-from ..losses import Objective
+import math
+from collections.abc import Sequence
+
+from ..losses import LOSSES
+from ..losses.objective import Objective, out_of_reach
 from .context import Levels
 
 # Guo et al. 2024 (InitNO), released constants; both are losses in [0, 1] and [0, 0.5].
@@ -34,3 +38,22 @@ def parse_levels(text: str, objective: Objective) -> Levels:
                 f"cannot read the level '{piece}'; write a loss and a number, for example attend_excite 0.2, total 0.5"
             ) from None
     return tuple(levels)
+
+
+def check_levels(levels: Levels, objective: Objective, counts: Sequence[int] = ()) -> None:
+    """Raise ValueError for a level that is not a number, names no loss, or lies where the loss cannot come.
+
+    counts: see `Objective.lowest`.
+    """
+    for name, level in levels:
+        if not math.isfinite(level):
+            raise ValueError(f"the threshold of {name} is {level}; give a finite number or switch it off")
+        watched = ("total", *(term.loss for term in objective.terms))
+        if name not in watched:
+            raise ValueError(f"the threshold names the loss '{name}'; this objective has {', '.join(watched)}")
+        lowest = objective.lowest(name, counts)
+        if out_of_reach(level, lowest):
+            later = " after a run's first step" if name in LOSSES and LOSSES[name].looks_back else ""
+            raise ValueError(
+                f"the threshold of {name} is {level:g}, which it cannot reach: it is never below {lowest:g}{later}"
+            )

@@ -6,23 +6,16 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from ..losses import Objective
 from .context import Context, Forward
+from .intervention import Intervention, Phase
 
 
 @dataclass(frozen=True)
-class Observe:
+class Observe(Intervention):
     name = "observe"
-    evaluations = 1
-    idle = False
-    gradients = 0
-    reads_maps = True
-    edits = False
-    draws_noise = False
-    needs_subjects = True
-
-    def check(self, objective: Objective) -> None:
-        """Nothing to get wrong."""
+    phase = Phase.LOOK
+    changes = False
+    loss_is = "measured"
 
     def describe(self) -> str:
         return "look at the attention maps; nothing is changed"

@@ -14,9 +14,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ..losses import LOSSES, Objective, out_of_reach
+from ..losses.objective import Objective
 from .context import Context, Forward, Gradient, Levels, per_image
-from .levels import in_words
+from .intervention import Intervention, Phase
+from .levels import check_levels, in_words
 from .schedule import SCHEDULES, check_rate, check_schedule, scheduled
 
 ADAM_EPS = 1e-3
@@ -25,7 +26,7 @@ OPTIMISERS = ("adam", "sgd")
 
 
 @dataclass(frozen=True)
-class Refine:
+class Refine(Intervention):
     """iterations: updates at most; lr: in VP scale, over the run as `schedule` says.
     optimiser: "adam", or "sgd": the plain gradient, with `momentum`.
     stop: an image stops once every named loss is at or below its level; () = never.
@@ -44,18 +45,20 @@ class Refine:
     patience: int = 0
 
     name = "refine"
-    reads_maps = True
-    edits = False
-    draws_noise = False
-    needs_subjects = True
+    phase = Phase.REFINE
+    loss_is = "lowered"
+    most = {"iterations": 1000, "lr": 1e4, "momentum": 1, "patience": 1000}
 
     @property
     def idle(self) -> bool:
         return self.iterations == 0
 
     @property
+    def levels(self) -> Levels:
+        return self.stop
+
+    @property
     def evaluations(self) -> int:
-        """Model calls it announces to the progress bar."""
         return self.iterations + 1
 
     @property
@@ -63,7 +66,6 @@ class Refine:
         return self.iterations
 
     def check(self, objective: Objective) -> None:
-        """Raise ValueError for parameters that cannot work."""
         if self.iterations < 0:
             raise ValueError(f"iterations is {self.iterations}; give 0 (off) or more")
         check_rate(self.lr, self.momentum)
@@ -77,6 +79,9 @@ class Refine:
             raise ValueError(f"patience is {self.patience}; give 0 (off) or more updates")
         check_schedule(self.schedule)
         check_levels(self.stop, objective)
+
+    def check_run(self, objective: Objective, indices: Sequence[int], counts: Sequence[int]) -> None:
+        check_levels(self.stop, objective, counts)
 
     def describe(self) -> str:
         how = "Adam" if self.optimiser == "adam" else "plain gradient"
@@ -148,22 +153,3 @@ class Refine:
             elif met[i]:
                 reasons[i] = in_words(self.stop)
                 running[i] = False
-
-
-def check_levels(levels: Levels, objective: Objective, counts: Sequence[int] = ()) -> None:
-    """Raise ValueError for a level that is not a number, names no loss, or lies where the loss cannot come.
-
-    counts: see `Objective.lowest`.
-    """
-    for name, level in levels:
-        if not math.isfinite(level):
-            raise ValueError(f"the threshold of {name} is {level}; give a finite number or switch it off")
-        watched = ("total", *(term.loss for term in objective.terms))
-        if name not in watched:
-            raise ValueError(f"the threshold names the loss '{name}'; this objective has {', '.join(watched)}")
-        lowest = objective.lowest(name, counts)
-        if out_of_reach(level, lowest):
-            later = " after a run's first step" if name in LOSSES and LOSSES[name].looks_back else ""
-            raise ValueError(
-                f"the threshold of {name} is {level:g}, which it cannot reach: it is never below {lowest:g}{later}"
-            )

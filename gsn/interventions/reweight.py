@@ -21,15 +21,16 @@ import torch
 from torch import Tensor
 
 from ..attention.logit_edit import LogitEdit
-from ..losses import Objective
+from ..losses.objective import Objective
 from ..text.subjects import Subjects
 from .context import Context, Forward
+from .intervention import Intervention, Phase
 
 _LEAST = 1e-8  # stands for a factor of 0: some attention functions cannot take a logit of minus infinity
 
 
 @dataclass(frozen=True)
-class Reweight:
+class Reweight(Intervention):
     """own, others: factors, 1 = off; threshold: in standard deviations of a map."""
 
     own: float = 2.0
@@ -37,19 +38,15 @@ class Reweight:
     threshold: float = 1.0
 
     name = "reweight"
-    evaluations = 1
-    gradients = 0
-    reads_maps = True
+    phase = Phase.ADD
     edits = True
-    draws_noise = False
-    needs_subjects = True
+    most = {"own": 100, "others": 100, "threshold": 10}
 
     @property
     def idle(self) -> bool:
         return self.own == 1 and self.others == 1
 
     def check(self, objective: Objective) -> None:
-        """Raise ValueError for parameters that cannot work."""
         for name, value in (("own", self.own), ("others", self.others)):
             if not math.isfinite(value) or value < 0:
                 raise ValueError(f"the factor '{name}' is {value}; give a finite number, 0 or more (1 = off)")
@@ -74,7 +71,6 @@ class Reweight:
         return latent
 
     def edit(self, subjects: Subjects | None, length: int, owners: Tensor | None) -> LogitEdit | None:
-        """For a text of `length` columns. owners: [B, S, h, w] bool; None before any maps were read."""
         if subjects is None or owners is None:
             return None
         words = torch.zeros(len(subjects.items), length)

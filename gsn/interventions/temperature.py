@@ -16,14 +16,15 @@ import torch
 from torch import Tensor
 
 from ..attention.logit_edit import LogitEdit
-from ..losses import Objective
+from ..losses.objective import Objective
 from ..text.subjects import Subjects
+from .intervention import Intervention, Phase
 
 SCOPES = ("whole text", "words", "subjects")
 
 
 @dataclass(frozen=True)
-class Temperature:
+class Temperature(Intervention):
     """factor: gamma; scope: which columns it counts for. "whole text" is the paper's, and the only one that can do
     without Subjects; "words" spares start, end and padding; "subjects" are the subjects' and their attributes' words.
     """
@@ -32,11 +33,14 @@ class Temperature:
     scope: str = "whole text"
 
     name = "temperature"
-    evaluations = 0
-    gradients = 0
+    phase = Phase.SCALE
     reads_maps = False
     edits = True
-    draws_noise = False
+    most = {"factor": 10}
+
+    @property
+    def evaluations(self) -> int:
+        return 0
 
     @property
     def idle(self) -> bool:
@@ -47,7 +51,6 @@ class Temperature:
         return self.scope != "whole text"
 
     def check(self, objective: Objective) -> None:
-        """Raise ValueError for parameters that cannot work."""
         if not math.isfinite(self.factor) or self.factor < 0:
             raise ValueError(f"the temperature factor is {self.factor}; give a finite number, 0 or more (1 = off)")
         if self.scope not in SCOPES:
@@ -57,7 +60,6 @@ class Temperature:
         return f"temperature: the picture's logits towards the {self.scope} times {self.factor:g}"
 
     def edit(self, subjects: Subjects | None, length: int, owners: Tensor | None) -> LogitEdit | None:
-        """For a text of `length` columns; None where its columns are not known."""
         factor = torch.ones(length)
         if self.scope == "whole text":
             factor[:] = self.factor

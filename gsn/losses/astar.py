@@ -12,27 +12,38 @@ any were. With the paper's own divisor an overlap is at most 0.5, so the retenti
 
 from __future__ import annotations
 
+import math
+
 from torch import Tensor
 
 from ..attention.maps import SubjectMaps
 from ..attention.masks import otsu_masks
 from ..text.subjects import Subjects
 from .iou import overlap, overlaps_of_pairs
+from .loss import loss
 
 
+@loss("Agarwal et al. 2023", "iou, as a sum over the pairs", least_subjects=2, bounds=(0.0, math.inf))
 def segregation(maps: SubjectMaps, subjects: Subjects) -> Tensor:
     """[B] in [0, pairs / 2]: overlap summed over pairs of subjects; needs two subjects."""
     return overlaps_of_pairs(maps.maps).sum(1)
 
 
+def retention_least(count: int) -> float:
+    """Of `count` subjects, after the first step: an overlap is at most a half."""
+    return count / 2
+
+
+@loss(
+    "Agarwal et al. 2023",
+    "every subject stays where it was a step ago",
+    bounds=(0.0, math.inf),
+    least=retention_least,
+    looks_back=True,
+)
 def retention(maps: SubjectMaps, subjects: Subjects) -> Tensor:
     """[B]: 0 at the first step, then in [S / 2, S]: how much each of S subjects has left its place."""
     if maps.earlier.previous is None:
         return maps.maps.new_zeros(maps.maps.shape[0])
     before = otsu_masks(maps.earlier.previous).to(maps.maps.dtype)
     return (1 - overlap(maps.maps, before)).sum(1)
-
-
-def retention_least(count: int) -> float:
-    """Of `count` subjects, after the first step: an overlap is at most a half."""
-    return count / 2

@@ -21,14 +21,7 @@ from ..text.subjects import Subject, Subjects
 from .attend_excite import attend_excite
 from .boxdiff import boxes_refuse
 from .iou import overlap
-
-
-def box_retention(maps: SubjectMaps, subjects: Subjects) -> Tensor:
-    """[B] in [0.25, 1]."""
-    h, w = maps.maps.shape[2:]
-    places = torch.stack([_mask(subject, h, w).to(maps.maps) for subject in subjects.items])
-    outside = (1 - overlap(maps.maps, places)).mean(1)
-    return (outside + attend_excite(maps, subjects)) / 2
+from .loss import loss
 
 
 def places_refuse(subjects: Subjects, grid: tuple[int, int]) -> None:
@@ -44,6 +37,20 @@ def places_refuse(subjects: Subjects, grid: tuple[int, int]) -> None:
                 f" attention map, which has {w} x {h} cells. Paint a larger one, or read larger maps with"
                 " AttentionCapture"
             )
+
+
+@loss(
+    "Grimal et al. 2026",
+    "every subject has a strong spot and lies in its mask or box",
+    bounds=(0.25, 1.0),
+    refuse=places_refuse,
+)
+def box_retention(maps: SubjectMaps, subjects: Subjects) -> Tensor:
+    """[B] in [0.25, 1]."""
+    h, w = maps.maps.shape[2:]
+    places = torch.stack([_mask(subject, h, w).to(maps.maps) for subject in subjects.items])
+    outside = (1 - overlap(maps.maps, places)).mean(1)
+    return (outside + attend_excite(maps, subjects)) / 2
 
 
 def _mask(subject: Subject, h: int, w: int) -> Tensor:

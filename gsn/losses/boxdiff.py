@@ -21,32 +21,10 @@ from torch import Tensor
 
 from ..attention.maps import SubjectMaps
 from ..text.subjects import Subject, Subjects
+from .loss import loss
 
 _SHARE = 0.2  # P and
 _EDGE = 1  # L in the released configuration
-
-
-def box_inner(maps: SubjectMaps, subjects: Subjects) -> Tensor:
-    """[B] in [0, 1]: what the subject that its box holds least is short of."""
-    per_subject = [_inner(one, *_cells(s, one.shape[1:])) for s, one in _each(maps, subjects)]
-    return torch.stack(per_subject, 1).amax(1)
-
-
-def boxdiff(maps: SubjectMaps, subjects: Subjects) -> Tensor:
-    """[B], 0 or more: all three terms, summed over the subjects."""
-    per_subject = []
-    for subject, one in _each(maps, subjects):
-        columns, rows = _cells(subject, one.shape[1:])
-        corner = _edges(one.amax(1), columns) + _edges(one.amax(2), rows)
-        per_subject.append(_inner(one, columns, rows) + _outer(one, columns, rows) + corner)
-    return torch.stack(per_subject, 1).sum(1)
-
-
-def cells_refuse(subjects: Subjects, grid: tuple[int, int]) -> None:
-    """Raise ValueError as `boxes_refuse` does, and for boxes that hold no cell of maps of `grid`, (h, w), cells."""
-    boxes_refuse(subjects, grid)
-    for subject in subjects.items:
-        _cells(subject, grid)
 
 
 def boxes_refuse(subjects: Subjects, grid: tuple[int, int]) -> None:
@@ -65,6 +43,36 @@ def boxes_refuse(subjects: Subjects, grid: tuple[int, int]) -> None:
                 f"the box of '{subject.label}' goes from ({x0:g}, {y0:g}) to ({x1:g}, {y1:g}) in fractions of the"
                 " picture; it must have a size and lie between 0 and 1"
             )
+
+
+def cells_refuse(subjects: Subjects, grid: tuple[int, int]) -> None:
+    """Raise ValueError as `boxes_refuse` does, and for boxes that hold no cell of maps of `grid`, (h, w), cells."""
+    boxes_refuse(subjects, grid)
+    for subject in subjects.items:
+        _cells(subject, grid)
+
+
+@loss("Xie et al. 2023", "every subject is strong in its box", bounds=(0.0, 1.0), refuse=cells_refuse)
+def box_inner(maps: SubjectMaps, subjects: Subjects) -> Tensor:
+    """[B] in [0, 1]: what the subject that its box holds least is short of."""
+    per_subject = [_inner(one, *_cells(s, one.shape[1:])) for s, one in _each(maps, subjects)]
+    return torch.stack(per_subject, 1).amax(1)
+
+
+@loss(
+    "Xie et al. 2023",
+    "every subject fills its box and leaves the rest",
+    bounds=(0.0, math.inf),
+    refuse=cells_refuse,
+)
+def boxdiff(maps: SubjectMaps, subjects: Subjects) -> Tensor:
+    """[B], 0 or more: all three terms, summed over the subjects."""
+    per_subject = []
+    for subject, one in _each(maps, subjects):
+        columns, rows = _cells(subject, one.shape[1:])
+        corner = _edges(one.amax(1), columns) + _edges(one.amax(2), rows)
+        per_subject.append(_inner(one, columns, rows) + _outer(one, columns, rows) + corner)
+    return torch.stack(per_subject, 1).sum(1)
 
 
 def _box(subject: Subject) -> tuple[float, float, float, float]:

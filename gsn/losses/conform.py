@@ -21,10 +21,32 @@ from torch import Tensor
 
 from ..attention.maps import SubjectMaps
 from ..text.subjects import Subjects
+from .loss import loss
 
 _TINY = 1e-12  # a map of zeros is like no other
 
 
+def conform_least(count: int, temperature: float = 0.5) -> float:
+    """Of `count` subjects: each map like its own, and like none of the other subjects', of which there may be more."""
+    return math.log1p((count - 1) * math.exp(-1 / temperature)) if temperature > 0 else 0.0
+
+
+def conform_refuses(subjects: Subjects, grid: tuple[int, int], temperature: float = 0.5) -> None:
+    """Raise ValueError for a temperature that means nothing."""
+    if not 0 < temperature < float("inf"):
+        raise ValueError(f"loss 'conform' has a temperature of {temperature}; give a finite number above 0")
+
+
+@loss(
+    "Meral et al. 2024",
+    "a subject looks like itself a step ago and like its describing words, not like other subjects",
+    least_subjects=2,
+    bounds=(0.0, math.inf),
+    refuse=conform_refuses,
+    least=conform_least,
+    explains={"temperature": "How sharply like and unlike maps are told apart; the paper's is 0.5."},
+    most={"temperature": 1000},
+)
 def conform(maps: SubjectMaps, subjects: Subjects, temperature: float = 0.5) -> Tensor:
     """[B], above 0; needs two subjects."""
     seen, owner = list(maps.maps.unbind(1)), list(range(len(subjects.items)))
@@ -45,14 +67,3 @@ def conform(maps: SubjectMaps, subjects: Subjects, temperature: float = 0.5) -> 
     against = similar.masked_fill(same, -torch.inf).logsumexp(2, keepdim=True)
     losses = torch.logaddexp(similar, against) - similar
     return (losses * positive).sum((1, 2)) / positive.sum()
-
-
-def conform_least(count: int, temperature: float = 0.5) -> float:
-    """Of `count` subjects: each map like its own, and like none of the other subjects', of which there may be more."""
-    return math.log1p((count - 1) * math.exp(-1 / temperature)) if temperature > 0 else 0.0
-
-
-def conform_refuses(subjects: Subjects, grid: tuple[int, int], temperature: float = 0.5) -> None:
-    """Raise ValueError for a temperature that means nothing."""
-    if not 0 < temperature < float("inf"):
-        raise ValueError(f"loss 'conform' has a temperature of {temperature}; give a finite number above 0")

@@ -22,26 +22,18 @@ from torch import Tensor
 
 from ..attention.maps import SubjectMaps
 from ..text.subjects import Subjects
+from .loss import loss
 
 _TINY = 1e-12  # an attribute's map that is zero everywhere must not divide by zero
 _FLOOR = 1e-5  # the paper's code
+_CODED = "Vertical differences as in the released code, which made the paper's numbers; off: between neighbours."
 
 
+# Both differences of maps in [0, 1] are at most 1 in the mean, so their sum is at most 2.
+@loss("Li et al. 2023", "every subject's map has steep edges", bounds=(-2.0, 0.0), explains={"coded": _CODED})
 def tv(maps: SubjectMaps, subjects: Subjects, coded: bool = True) -> Tensor:
     """[B] in [-2, 0]: minus the total variation of the flattest subject's map."""
     return (-_variation(maps.maps, coded)).amax(1)
-
-
-def tv_bind(maps: SubjectMaps, subjects: Subjects, coded: bool = True, coefficient: float = 1.0) -> Tensor:
-    """[B], -2 or more; a subject without an attribute's map has its total variation alone."""
-    variation = _variation(maps.maps, coded)
-    values = []
-    for s, attribute in enumerate(maps.attributes):
-        value = -variation[:, s]
-        if attribute is not None:
-            value = value + coefficient * _divergence(maps.maps[:, s], attribute, variation[:, s])
-        values.append(value)
-    return torch.stack(values, 1).amax(1)
 
 
 def tv_bind_refuses(subjects: Subjects, grid: tuple[int, int], coded: bool = True, coefficient: float = 1.0) -> None:
@@ -53,6 +45,28 @@ def tv_bind_refuses(subjects: Subjects, grid: tuple[int, int], coded: bool = Tru
             "loss 'tv_bind' binds describing words to their subjects, and no subject here has one"
             f" ({', '.join(subjects.labels)}); describe one ('a red cat') or choose tv"
         )
+
+
+@loss(
+    "Li et al. 2023",
+    "the same, and a subject's describing words lie where it does",
+    bounds=(-2.0, math.inf),
+    needs=frozenset({"fine"}),
+    refuse=tv_bind_refuses,
+    binds=True,
+    explains={"coded": _CODED, "coefficient": "Weight of the binding; the paper's runs: 1, later 5, then 10."},
+    most={"coefficient": 1000},
+)
+def tv_bind(maps: SubjectMaps, subjects: Subjects, coded: bool = True, coefficient: float = 1.0) -> Tensor:
+    """[B], -2 or more; a subject without an attribute's map has its total variation alone."""
+    variation = _variation(maps.maps, coded)
+    values = []
+    for s, attribute in enumerate(maps.attributes):
+        value = -variation[:, s]
+        if attribute is not None:
+            value = value + coefficient * _divergence(maps.maps[:, s], attribute, variation[:, s])
+        values.append(value)
+    return torch.stack(values, 1).amax(1)
 
 
 def _variation(maps: Tensor, coded: bool) -> Tensor:

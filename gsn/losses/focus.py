@@ -21,11 +21,18 @@ from torch import Tensor
 
 from ..attention.maps import SubjectMaps, smooth
 from ..text.subjects import Subject, Subjects
+from .loss import loss
 
 _TINY = 1e-20  # in float32; a cube of the smallest values that count is above it
 _BLUR = math.sqrt(0.5)  # a standard deviation of 1, in the convention of `smooth`
 
 
+@loss(
+    "Bill et al. 2025",
+    "the words of one subject agree on a place, subjects do not share it",
+    least_subjects=2,
+    bounds=(0.0, 1.0),
+)
 def focus(maps: SubjectMaps, subjects: Subjects) -> Tensor:
     """[B] in [0, 1]; needs two subjects."""
     groups = []

@@ -16,6 +16,8 @@ refinement begins, where here the one with which it ends is looked at twice, the
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor
 
@@ -23,21 +25,30 @@ from ..attention.maps import SubjectMaps, smooth
 from ..attention.masks import otsu_masks, peak_components
 from ..text.subjects import Subjects
 from .iou import overlaps_of_pairs
+from .loss import loss
 
 _BLUR = 0.5  # of self-attention's rows
 _DECAY = 0.9  # of the moving average that interventions.context.History keeps
 
 
+@loss(
+    "Guo et al. 2024",
+    "the subjects' strongest cells do not attend to one place",
+    least_subjects=2,
+    bounds=(0.0, 0.5),
+    needs=frozenset({"self_rows"}),
+)
 def self_conflict(maps: SubjectMaps, subjects: Subjects) -> Tensor:
     """[B] in [0, 0.5]: how far the subjects' strongest cells attend to the same places; needs two subjects.
 
     Two subjects with their peak in one cell have 0.5, whatever that cell attends to: only another loss parts them.
     """
-    assert maps.attention.self_rows is not None, "LOSSES says that it needs them"
+    assert maps.attention.self_rows is not None, "it says that it needs them"
     rows = maps.attention.self_rows(maps.maps.flatten(2).argmax(2))
     return overlaps_of_pairs(smooth(rows, _BLUR)).mean(1)
 
 
+@loss("Guo et al. 2024", "every subject has one strong spot, not two", bounds=(0.0, math.inf))
 def clean(maps: SubjectMaps, subjects: Subjects) -> Tensor:
     """[B], 0 or more: every subject's strongest spot beside its first; the mask has no gradient."""
     mask = peak_components(maps.maps, otsu_masks(maps.maps))
@@ -46,6 +57,7 @@ def clean(maps: SubjectMaps, subjects: Subjects) -> Tensor:
     return torch.where(outside > weakest_inside, outside, 0.0).sum(1)
 
 
+@loss("Guo et al. 2024", "maps stay near their average over the run so far", bounds=(0.0, math.inf))
 def alignment(maps: SubjectMaps, subjects: Subjects) -> Tensor:
     """[B], 0 or more: how far the maps are from their own moving average over the run."""
     if maps.earlier.average is None:

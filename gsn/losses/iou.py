@@ -15,10 +15,12 @@ from torch import Tensor
 
 from ..attention.maps import SubjectMaps
 from ..text.subjects import Subjects
+from .loss import loss
 
 _TINY = 1e-12  # below any map that a softmax leaves, so ordinary values are unchanged
 
 
+@loss("Grimal et al. 2025", "subjects do not share their place", least_subjects=2, bounds=(0.0, 0.5))
 def iou(maps: SubjectMaps, subjects: Subjects) -> Tensor:
     """[B] in [0, 0.5]: mean overlap over pairs of subjects; needs two subjects."""
     return overlaps_of_pairs(maps.maps).mean(1)

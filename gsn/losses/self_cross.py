@@ -20,14 +20,31 @@ from torch import Tensor
 from ..attention.maps import SubjectMaps, smooth
 from ..attention.masks import otsu_masks
 from ..text.subjects import Subjects
+from .loss import loss
 
 _BLUR = 0.5
 _TINY = 1e-12  # a subject whose map is zero attends to nothing
 
 
+def self_cross_refuses(subjects: Subjects, grid: tuple[int, int], cells: int = 32) -> None:
+    """Raise ValueError for a number of cells that asks for nothing."""
+    if cells < 1:
+        raise ValueError(f"loss 'self_cross' has {cells} cells; give 1 or more")
+
+
+@loss(
+    "Qiu et al. 2025",
+    "no subject's cells attend to where another subject is",
+    least_subjects=2,
+    bounds=(0.0, 1.0),
+    needs=frozenset({"self_rows"}),
+    refuse=self_cross_refuses,
+    explains={"cells": "Of each subject, how many of its strongest cells are asked where they look."},
+    most={"cells": 2**16},
+)
 def self_cross(maps: SubjectMaps, subjects: Subjects, cells: int = 32) -> Tensor:
     """[B] in [0, 1]; needs two subjects. cells: of each subject, the most to be asked."""
-    assert maps.attention.self_rows is not None, "LOSSES says that it needs them"
+    assert maps.attention.self_rows is not None, "it says that it needs them"
     b, s, h, w = maps.maps.shape
     strong = torch.where(otsu_masks(maps.maps), maps.maps, 0.0).flatten(2)
     weights, index = strong.topk(min(cells, h * w), dim=2)  # [B, S, R]
@@ -36,12 +53,6 @@ def self_cross(maps: SubjectMaps, subjects: Subjects, cells: int = 32) -> Tensor
     seen = _share(maps.maps)
     pairs = [torch.minimum(attended[:, i], seen[:, j]).sum((1, 2)) for i, j in permutations(range(s), 2)]
     return torch.stack(pairs).mean(0)
-
-
-def self_cross_refuses(subjects: Subjects, grid: tuple[int, int], cells: int = 32) -> None:
-    """Raise ValueError for a number of cells that asks for nothing."""
-    if cells < 1:
-        raise ValueError(f"loss 'self_cross' has {cells} cells; give 1 or more")
 
 
 def _share(maps: Tensor) -> Tensor:

@@ -21,29 +21,10 @@ from torch import Tensor
 
 from ..attention.maps import SubjectMaps
 from ..text.subjects import Subject, Subjects, TextStream
+from .loss import loss
 
 _TINY = 1e-12  # below any attention that matters; half precision may have left exact zeros
 _PREFIX = "aphotoof"
-
-
-def syngen(maps: SubjectMaps, subjects: Subjects, entities: bool = True, drop_prefix: bool = True) -> Tensor:
-    """[B], unbounded. entities: nouns without modifiers count; drop_prefix: a leading "a photo of" does not."""
-    total = maps.maps.new_zeros(maps.maps.shape[0])
-    streams = [stream for stream in subjects.streams if stream.name in maps.streams]
-    distances = {
-        stream.name: _distances(maps.attention.probabilities, stream)
-        for stream in streams
-        if any(stream.name in subject.tokens for subject in subjects.items)
-    }
-    for subject in subjects.items:
-        found = []
-        for stream in streams:
-            noun, modifiers, others = _rows(stream, subject, drop_prefix)
-            if noun and (modifiers or entities):
-                found.append(_subtree(distances[stream.name], noun, modifiers, others))
-        if found:
-            total = total + torch.stack(found).mean(0)
-    return total
 
 
 def syngen_refuses(subjects: Subjects, grid: tuple[int, int], entities: bool = True, drop_prefix: bool = True) -> None:
@@ -65,6 +46,36 @@ def syngen_refuses(subjects: Subjects, grid: tuple[int, int], entities: bool = T
         f" {'the prompt has no other word' if entities else 'its entities, the subjects without one, are off'};"
         " describe one ('a red cat') or choose attend_excite"
     )
+
+
+@loss(
+    "Rassin et al. 2023",
+    "a subject lies where its describing words do and no other word does",
+    refuse=syngen_refuses,
+    binds=True,
+    explains={
+        "entities": "Subjects without describing words count as well.",
+        "drop_prefix": "Leave a leading 'a photo of' out of the other words.",
+    },
+)
+def syngen(maps: SubjectMaps, subjects: Subjects, entities: bool = True, drop_prefix: bool = True) -> Tensor:
+    """[B], unbounded. entities: nouns without modifiers count; drop_prefix: a leading "a photo of" does not."""
+    total = maps.maps.new_zeros(maps.maps.shape[0])
+    streams = [stream for stream in subjects.streams if stream.name in maps.streams]
+    distances = {
+        stream.name: _distances(maps.attention.probabilities, stream)
+        for stream in streams
+        if any(stream.name in subject.tokens for subject in subjects.items)
+    }
+    for subject in subjects.items:
+        found = []
+        for stream in streams:
+            noun, modifiers, others = _rows(stream, subject, drop_prefix)
+            if noun and (modifiers or entities):
+                found.append(_subtree(distances[stream.name], noun, modifiers, others))
+        if found:
+            total = total + torch.stack(found).mean(0)
+    return total
 
 
 def _rows(stream: TextStream, subject: Subject, drop_prefix: bool) -> tuple[list[int], list[list[int]], list[int]]:

@@ -2,32 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from ..attention.block_ranges import BlockRange
 from ..attention.maps import MapChoice
-from ..interventions import (
-    BlockProbe,
-    Distribution,
-    Guide,
-    InitNoise,
-    Intervention,
-    Observe,
-    Refine,
-    Reweight,
-    Temperature,
-)
-from ..interventions.refine import check_levels
-from ..losses import PAPER, Objective
+from ..interventions.intervention import Intervention
+from ..losses.objective import PAPER, Objective
 from ..text.subjects import Subjects
 from ..trace import TraceHandle
 from .model_presets import ModelPreset
 from .steps import Schedule, Step
-
-# At one step: look at what came, choose where to begin, refine it, then guide (the methods' own order). Reweighting
-# reads what they made of it, and adds to logits that a temperature has scaled.
-_ORDER = (Observe, BlockProbe, Distribution, InitNoise, Refine, Guide, Temperature, Reweight)
 
 
 @dataclass(frozen=True)
@@ -62,28 +46,15 @@ class Action:
     only: str = ""
     maps: MapChoice = MapChoice()
 
-    def check_places(self, indices: Sequence[int]) -> None:
-        """Raise ValueError for steps of the run at which the intervention has no meaning."""
-        if isinstance(self.intervention, InitNoise) and any(indices):
-            raise ValueError(
-                f"the initial noise is that of the first step, but it was to be optimised at step {max(indices)}, where"
-                " part of it is gone; use step 0, or SingleStepIterRef for a later one"
-            )
-
-    def check_levels(self, counts: Sequence[int]) -> None:
-        """Raise ValueError for a level out of reach. counts: how many subjects each conditioning entry has."""
-        if isinstance(self.intervention, Refine | InitNoise):
-            check_levels(self.intervention.stop, self.objective, counts)
-
     def describe(self) -> str:
         """What it does, in plain words."""
         said = self.intervention.describe()
-        return said + f"; it lowers {self.objective.describe()}" * bool(self.intervention.gradients)
+        return said + f"; it lowers {self.objective.describe()}" * (self.intervention.loss_is == "lowered")
 
     def warning(self, subjects: Subjects) -> str:
         """What a person should know before a run with these subjects; "" where there is nothing."""
-        looks = isinstance(self.intervention, Observe)
-        idle = self.objective.left_out(subjects) if self.intervention.gradients or looks else ()
+        done = self.intervention.loss_is
+        idle = self.objective.left_out(subjects) if done else ()
         if not idle:
             return ""
         names, labels = ", ".join(f"'{name}'" for name in idle), ", ".join(subjects.labels)
@@ -91,24 +62,22 @@ class Action:
         said = (
             f"with {len(subjects.items)} subject ({labels}) the {'loss' if one else 'losses'} {names}"
             f" {'does' if one else 'do'} nothing, for {'it compares' if one else 'they compare'} subjects; what is"
-            f" {'measured' if looks else 'lowered'} is {self.objective.of(subjects).describe()}"
+            f" {done} is {self.objective.of(subjects).describe()}"
         )
-        levels = [name for name, _ in getattr(self.intervention, "stop", ()) if name in idle]
+        levels = [name for name, _ in self.intervention.levels if name in idle]
         return said + (f"; the level of {', '.join(levels)} counts as reached" if levels else "")
 
     @property
     def needs(self) -> frozenset[str]:
         """Which maps beyond the subjects' own: see `AttentionMaps`."""
-        if isinstance(self.intervention, BlockProbe):
-            return frozenset({"blocks"})
-        return self.objective.needs
+        return self.intervention.needs(self.objective)
 
 
 def usual_sigmas(intervention: Intervention, last: Step | None, model: ModelPreset) -> tuple[float, float]:
     """What `auto` is for the first step and the last one; one step is its own last one."""
     if last is not None:
         return model.guide_sigmas
-    one = model.distribution_sigma if isinstance(intervention, Distribution) else model.refine_sigma
+    one = getattr(model, intervention.usual_sigma)
     return one, one
 
 
@@ -145,4 +114,4 @@ class Plan:
     def live_actions(self) -> tuple[Action, ...]:
         """Actions that do something, in the order in which they act at one step."""
         live = [a for a in self.actions if not a.intervention.idle]
-        return tuple(sorted(live, key=lambda a: _ORDER.index(type(a.intervention))))
+        return tuple(sorted(live, key=lambda a: a.intervention.phase))

@@ -8,25 +8,22 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import fields
 from reprlib import repr as shown  # of anything that JSON can hold, in a line
 from typing import Any
 
 from ..attention.maps import COLUMNS, MapChoice
-from ..interventions import INTERVENTIONS, Intervention
-from ..losses import LOSSES, Objective, Term
+from ..interventions import INTERVENTIONS
+from ..interventions.intervention import Intervention
+from ..losses import LOSSES
+from ..losses.objective import Objective, Term
 from .presets import PRESET_FAMILIES, Move, Preset
 from .steps import Step, check_range, parse_steps
 
 _NOISE = ("any", "ddpm", "flow")
 _ONLY = ("", "attributes", "no attributes")
-# What is above these, or below their negative, is a slip of the pen. Where a node's own input ends, none is below that.
-_MOST = {
-    "iterations": 1000, "last_iterations": 1000, "rounds": 100, "samples": 100, "block": 64, "patience": 1000,
-    "lr": 1e4, "momentum": 1, "size": 1e4, "factor": 10, "own": 100, "others": 100, "threshold": 10, "weight": 1000,
-    "coefficient": 1000, "temperature": 1000, "cells": 2**16,
-}  # fmt: skip
+_MOST_WEIGHT = 1000.0  # of a loss; more is a slip of the pen
 
 
 class PresetError(ValueError):
@@ -95,8 +92,9 @@ def _written_term(term: Term) -> dict:
 
 def _move(content: Any, where: str) -> Move:
     _known(content, None, where)
-    kind = _choice(content.get("do"), INTERVENTIONS, f"{where}.do")
-    names = [field.name for field in fields(INTERVENTIONS[kind])]
+    kinds = {name: one for name, one in INTERVENTIONS.items() if one.changes}
+    kind = kinds[_choice(content.get("do"), kinds, f"{where}.do")]
+    names = [field.name for field in fields(kind)]  # type: ignore[arg-type]  (each is a dataclass)
     _known(content, ("do", "at", "from", "to", "paper_step", "only", "loss", *names), where)
     intervention = _intervention(kind, {name: content[name] for name in names if name in content}, where)
     objective = _objective(content.get("loss"), f"{where}.loss")
@@ -113,7 +111,7 @@ def _move(content: Any, where: str) -> Move:
     return Move(intervention, objective, first, last, _text(content.get("paper_step", ""), f"{where}.paper_step"), only)
 
 
-def _intervention(kind: str, given: dict, where: str) -> Intervention:
+def _intervention(kind: type[Intervention], given: dict, where: str) -> Intervention:
     made: dict[str, Any] = {}
     for name, value in given.items():
         place = f"{where}.{name}"
@@ -121,8 +119,8 @@ def _intervention(kind: str, given: dict, where: str) -> Intervention:
             _known(value, None, place)
             made[name] = tuple((loss, _number(level, f"{place}.{loss}")) for loss, level in value.items())
         else:
-            made[name] = _like(value, getattr(INTERVENTIONS[kind], name), name, place)
-    return INTERVENTIONS[kind](**made)
+            made[name] = _like(value, getattr(kind, name), kind.most, name, place)
+    return kind(**made)
 
 
 def _objective(content: Any, where: str) -> Objective:
@@ -136,8 +134,9 @@ def _term(content: Any, where: str) -> Term:
     loss = _choice(content.get("loss"), LOSSES, f"{where}.loss")
     settings, known = content.get("settings", {}), LOSSES[loss].settings()
     _known(settings, tuple(known), f"{where}.settings")
+    most = LOSSES[loss].most
     values = tuple(
-        (name, _like(value, known[name], name, f"{where}.settings.{name}")) for name, value in settings.items()
+        (name, _like(value, known[name], most, name, f"{where}.settings.{name}")) for name, value in settings.items()
     )
     below = content.get("while_below")
     if below is not None:
@@ -146,7 +145,8 @@ def _term(content: Any, where: str) -> Term:
             raise PresetError(f"{where}.while_below names {len(below)} losses; name one, with its level")
         ((name, level),) = below.items()
         below = (name, _number(level, f"{where}.while_below.{name}"))
-    return Term(loss, _like(content.get("weight", 1.0), 1.0, "weight", f"{where}.weight"), values, below)
+    weight = _like(content.get("weight", 1.0), 1.0, {"weight": _MOST_WEIGHT}, "weight", f"{where}.weight")
+    return Term(loss, weight, values, below)
 
 
 def _steps(content: dict, where: str) -> tuple[Step, Step | None]:
@@ -201,8 +201,8 @@ def _number(value: Any, where: str) -> float:
     return number
 
 
-def _like(value: Any, model: Any, name: str, where: str) -> Any:
-    """value if it is of the kind of a default value, and no number out of all bounds."""
+def _like(value: Any, model: Any, most: Mapping[str, float], name: str, where: str) -> Any:
+    """value if it is of the kind of a default value, and no number above the most that is meant by that name."""
     if isinstance(model, bool):
         if not isinstance(value, bool):
             raise PresetError(f"{where} is {shown(value)}; write true or false")
@@ -212,6 +212,6 @@ def _like(value: Any, model: Any, name: str, where: str) -> Any:
     if isinstance(model, int) and (isinstance(value, bool) or not isinstance(value, int)):
         raise PresetError(f"{where} is {shown(value)}; write a whole number")
     number = value if isinstance(model, int) else _number(value, where)
-    if abs(number) > _MOST[name]:
-        raise PresetError(f"{where} is {shown(number)}; the most is {_MOST[name]:g}")
+    if abs(number) > most[name]:
+        raise PresetError(f"{where} is {shown(number)}; the most is {most[name]:g}")
     return number

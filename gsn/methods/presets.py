@@ -11,9 +11,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from ..attention.maps import MapChoice
-from ..interventions import Distribution, Guide, InitNoise, Intervention, Refine, Reweight, Temperature
+from ..interventions.distribution import Distribution
+from ..interventions.guide import Guide
+from ..interventions.init_noise import InitNoise
+from ..interventions.intervention import Intervention, Phase
 from ..interventions.levels import INITNO_LEVELS
-from ..losses import PAPER, Objective, Term, objective
+from ..interventions.refine import Refine
+from ..interventions.reweight import Reweight
+from ..interventions.temperature import Temperature
+from ..losses.objective import PAPER, Objective, Term, objective
 from ..trace import TraceHandle
 from .model_presets import MODEL_PRESETS, ModelPreset
 from .plan import Action, Plan, places, usual_sigmas
@@ -333,8 +339,8 @@ def with_refinement_at(preset: Preset, step: Step, noise: str = "", said: str = 
 
 def refinements(preset: Preset) -> list[int]:
     """The places of the moves that refine at one step and may do so at any."""
-    kinds = Refine | Distribution
-    return [n for n, one in enumerate(preset.moves) if one.last is None and isinstance(one.intervention, kinds)]
+    phases = (Phase.DRAW, Phase.REFINE)
+    return [n for n, one in enumerate(preset.moves) if one.last is None and one.intervention.phase in phases]
 
 
 def _after(step: Step) -> Step:
@@ -371,7 +377,7 @@ def describe(name: str, preset: Preset, model: ModelPreset, schedule: Schedule |
         where = f", {_where(move, model, schedule)}" if schedule is not None else ""
         lines.append(f"At {_when(move, model)}{where}{beside}{only}:")
         lines.append(f"  {move.intervention.describe()}")
-        if move.intervention.gradients:
+        if move.intervention.loss_is == "lowered":
             lines.append(f"  it lowers {move.objective.describe()}")
     lines += ["", f"numbers: {preset.confidence}", f"this model: {model.source}"]
     if preset.maps.given():

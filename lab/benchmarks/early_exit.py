@@ -173,8 +173,8 @@ def our_iterations(shape: str, iterations: int, memory: str, blocks: str = "auto
     import torch
 
     from gsn.attention.block_ranges import parse_blocks
-    from gsn.host.sampling.ksampler.run import with_plan
-    from gsn.interventions import Refine
+    from gsn.host.sampling.run import with_plan
+    from gsn.interventions.refine import Refine
     from gsn.methods.plan import Action, CaptureSpec, Plan
     from gsn.methods.steps import Step
     from gsn.text.subjects import SUBJECTS_KEY
@@ -239,7 +239,7 @@ def plain_updates(maps, z, iterations: int) -> tuple[list[float], list[int]]:
     import torch
 
     from gsn.attention.maps import MapProcessing
-    from gsn.losses import PAPER
+    from gsn.losses.objective import PAPER
 
     seconds = []
     with highest_memory() as memory:

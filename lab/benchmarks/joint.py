@@ -120,7 +120,7 @@ def inputs(shape):
 
 def paper_loss(probabilities, words):
     from gsn.attention.maps import AttentionMaps, MapProcessing
-    from gsn.losses import PAPER
+    from gsn.losses.objective import PAPER
 
     return PAPER.evaluate(AttentionMaps(probabilities), words, MapProcessing(columns="words")).total.sum()
 
@@ -158,7 +158,7 @@ def ours(shape, depth, count, recompute=False):
     from gsn.host.families import family_of
     from gsn.host.gradient.checkpointing import track_blocks
     from gsn.host.gradient.differentiable import differentiable
-    from gsn.host.sampling.ksampler.memory import pages
+    from gsn.host.sampling.memory import pages
 
     network = model(shape, depth)
     family = family_of(network, "bench")

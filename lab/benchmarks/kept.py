@@ -210,7 +210,7 @@ REAL = {
 
 def estimated(real: Real) -> dict:
     """What `gsn.host.sampling.memory` reckons with, as `counted`."""
-    from gsn.host.sampling.ksampler.memory import kept
+    from gsn.host.sampling.memory import kept
     from gsn.methods.plan import CaptureSpec
 
     found = kept(*model(real), CaptureSpec(), frozenset())

@@ -1,8 +1,8 @@
 """RESULTS.md: its tables and figures, from the rows and reports that are kept in this repository.
 
 `python -m lab.study.results` writes what stands between its markers, and the figures beside it; what is said around
-them is written by hand. tests/unit/test_results.py says when that is due. A study's folder is kept below `results/` as
-`study.json` and `rows.jsonl`, without its pictures.
+them is written by hand. tests/unit/lab/test_results.py says when that is due. A study's folder is kept below
+`results/` as `study.json` and `rows.jsonl`, without its pictures.
 """
 
 from __future__ import annotations

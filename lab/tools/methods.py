@@ -1,17 +1,17 @@
 """The tables of methods in README and docs/study.md, and of memory in lab/benchmarks/README.md, from the presets and
 from what was measured.
 
-`python -m lab.tools.methods` writes them; tests/unit/test_methods_table.py says when that is due. README's last column
-comes from lab/benchmarks/methods.json, which methods.py there measures on the demo models; the factors of real models
-are counted with steps.json there, the rows against `step` that `dev.py bench sd15 sdxl sd3_step flux_step --json`
-printed; memory with lab/benchmarks/kept.json, which lab/benchmarks/kept.py writes.
+`python -m lab.tools.methods` writes them; tests/unit/house/test_methods_table.py says when that is due. README's last
+column comes from lab/benchmarks/methods.json, which methods.py there measures on the demo models; the factors of real
+models are counted with steps.json there, the rows against `step` that `dev.py bench sd15 sdxl sd3_step flux_step
+--json` printed; memory with lab/benchmarks/kept.json, which lab/benchmarks/kept.py writes.
 """
 
 import json
 import sys
 from dataclasses import replace
 
-from gsn.interventions import Distribution
+from gsn.interventions.distribution import Distribution
 from gsn.methods.model_presets import MODEL_PRESETS
 from gsn.methods.presets import PRESETS, ddpm_sigma
 from gsn.methods.steps import Schedule

@@ -44,29 +44,31 @@ _PROMPTS = ("-plain", "-long", "-in the template too", "-emphasis", "-upper case
 def _reading(*encoders):
     """The prompts of these text encoders are read; of a row's own name where none is given."""
     ids = tuple(f"{name}{prompt}" for name in encoders or ("{model}",) for prompt in _PROMPTS)
-    return Proof("test_language_models", "test_each_subject_owns_its_columns", ids)
+    return Proof("text/test_language_models", "test_each_subject_owns_its_columns", ids)
 
 
 def _word_of(name):
-    return Proof("test_subjects_node", "test_a_subjects_columns_carry_its_word", (name,))
+    return Proof("nodes/test_subjects_node", "test_a_subjects_columns_carry_its_word", (name,))
 
 
 COLUMNS = {
-    "maps, gradient": Proof("test_families", "test_maps_and_gradient", ("{model}-1", "{model}-2", "{model}-3")),
-    "self-attention": Proof("test_self_attention", "test_self_rows", ("{model}-fast", "{model}-low")),
-    "fine maps": Proof("test_self_attention", "test_fine_maps", ("{model}-fast", "{model}-low")),
-    "low memory": Proof("test_families", "test_recomputed_blocks_give_the_same_gradient"),
-    "loss falls": Proof("test_families", "test_loss_falls_over_ten_iterations"),
-    "off is off": Proof("test_families", "test_off_is_equal"),
-    "bf16": Proof("test_precision", "test_gradient_in_half_precision", ("{model}-bf16",)),
-    "fp16": Proof("test_precision", "test_gradient_in_half_precision", ("{model}-fp16",)),
-    "fp16, 50 iterations": Proof("test_precision", "test_fifty_iterations_in_fp16_stay_finite"),
-    "fp8 weights": Proof("test_precision", "test_fp8_weights", ("{model}-fp8",)),
-    "offload": Proof("test_offload", "test_lent_weights_give_the_exact_gradient"),
+    "maps, gradient": Proof(
+        "families/test_families", "test_maps_and_gradient", ("{model}-1", "{model}-2", "{model}-3")
+    ),
+    "self-attention": Proof("attention/test_self_attention", "test_self_rows", ("{model}-fast", "{model}-low")),
+    "fine maps": Proof("attention/test_self_attention", "test_fine_maps", ("{model}-fast", "{model}-low")),
+    "low memory": Proof("families/test_families", "test_recomputed_blocks_give_the_same_gradient"),
+    "loss falls": Proof("families/test_families", "test_loss_falls_over_ten_iterations"),
+    "off is off": Proof("families/test_families", "test_off_is_equal"),
+    "bf16": Proof("gradient/test_precision", "test_gradient_in_half_precision", ("{model}-bf16",)),
+    "fp16": Proof("gradient/test_precision", "test_gradient_in_half_precision", ("{model}-fp16",)),
+    "fp16, 50 iterations": Proof("gradient/test_precision", "test_fifty_iterations_in_fp16_stay_finite"),
+    "fp8 weights": Proof("gradient/test_precision", "test_fp8_weights", ("{model}-fp8",)),
+    "offload": Proof("gradient/test_offload", "test_lent_weights_give_the_exact_gradient"),
     "subjects": _reading(),
 }
 # Models of one text encoder are tested once: row -> what proves its "subjects".
-_T5 = Proof("test_subjects_node", "test_t5_streams", ())
+_T5 = Proof("nodes/test_subjects_node", "test_t5_streams", ())
 _SD1, _SD2, _SDXL, _SD3 = (_word_of(name) for name in ("sd15", "sd2", "sdxl", "sd3"))
 SUBJECTS = {
     **dict.fromkeys(("sd15", "sd15_inpaint", "sd15_edit", "sd_xs"), _SD1),
@@ -85,19 +87,19 @@ SUBJECTS = {
     "flux2": _reading("flux2", "flux2_klein", "flux2_klein_8b"),
     "lumina2": _reading("lumina2", "lumina2_gemma3"),
     "ideogram4": _reading("ideogram4", "ideogram4_vision"),
-    "anima": Proof("test_language_models", "test_anima_has_a_column_for_each_t5_token", ()),
+    "anima": Proof("text/test_language_models", "test_anima_has_a_column_for_each_t5_token", ()),
     "hunyuan_dit1": _reading("hunyuan_dit"),
 }
 
 
 def _quantised(kind):
     test = "test_quantised_weights_give_the_gradient_of_their_rounded_values"
-    return Proof("test_precision", test, (f"{{model}}-{kind}",))
+    return Proof("gradient/test_precision", test, (f"{{model}}-{kind}",))
 
 
 FORMATS = {
     "fp8 (e4m3)": COLUMNS["fp8 weights"],
-    "fp8 (e5m2)": Proof("test_precision", "test_fp8_weights", ("{model}-fp8_e5m2",)),
+    "fp8 (e5m2)": Proof("gradient/test_precision", "test_fp8_weights", ("{model}-fp8_e5m2",)),
     "fp8 scaled (e4m3)": _quantised("fp8_scaled"),
     "fp8 scaled (e5m2)": _quantised("fp8_scaled_e5m2"),
     "mxfp8": _quantised("mxfp8"),
@@ -109,37 +111,43 @@ FORMATS = {
 }
 # What is used together with the pack. Ids are KIND-MODEL, and each kind is a row of its own name.
 TOGETHER = (
-    Proof("test_conditioning", "test_the_refinement_works_and_off_is_exact", ("{row}-{model}",)),
-    Proof("test_chaining", "test_a_way_to_condition", ("{row}-{model}",)),
-    Proof("test_chaining", "test_a_patch_before_and_after_ours", ("{row}-{model}",)),
+    Proof("together/test_conditioning", "test_the_refinement_works_and_off_is_exact", ("{row}-{model}",)),
+    Proof("together/test_ways", "test_a_way_to_condition", ("{row}-{model}",)),
+    Proof("together/test_patches", "test_a_patch_before_and_after_ours", ("{row}-{model}",)),
 )
 
 
 def _more_rows(kind):
     test = "test_rows_that_another_pack_adds_are_refused"
-    return Proof("test_chaining", test, (f"{kind}-{{model}}-1", f"{kind}-{{model}}-2"), refuses=True)
+    return Proof(
+        "together/test_attention_of_others", test, (f"{kind}-{{model}}-1", f"{kind}-{{model}}-2"), refuses=True
+    )
 
 
 FEATURES = {
     "a LoRA on a model loaded in part": Proof(
-        "test_conditioning", "test_a_lora_that_is_applied_to_weights_as_they_are_fetched"
+        "together/test_conditioning", "test_a_lora_that_is_applied_to_weights_as_they_are_fetched"
     ),
     "a bypass LoRA on quantised weights": Proof(
-        "test_chaining", "test_a_bypass_lora_on_a_quantised_model", ("{model}-fp8_scaled", "{model}-int8")
+        "together/test_patches", "test_a_bypass_lora_on_a_quantised_model", ("{model}-fp8_scaled", "{model}-int8")
     ),
     "attention chosen for all of ComfyUI": Proof(
-        "test_chaining", "test_the_chosen_attention_is_for_ordinary_passes", ("no_patch-{model}",)
+        "together/test_attention_of_others", "test_the_chosen_attention_is_for_ordinary_passes", ("no_patch-{model}",)
     ),
-    "attention of another pack": Proof("test_chaining", "test_another_packs_attention_is_for_ordinary_passes"),
-    "`TorchCompileModel`": Proof("test_chaining", "test_a_compiled_model"),
-    "`FluxKVCache`": Proof("test_chaining", "test_flux_kv_cache_with_a_reference_picture", ("{model}-0", "{model}-1")),
+    "attention of another pack": Proof(
+        "together/test_attention_of_others", "test_another_packs_attention_is_for_ordinary_passes"
+    ),
+    "`TorchCompileModel`": Proof("together/test_patches", "test_a_compiled_model"),
+    "`FluxKVCache`": Proof(
+        "together/test_attention_of_others", "test_flux_kv_cache_with_a_reference_picture", ("{model}-0", "{model}-1")
+    ),
     "a second copy of every row, from another pack": _more_rows("twice_the_rows"),
     "a negative prompt's row of text, from another pack": _more_rows("negative_within"),
     "tokens before the text, from another pack": Proof(
-        "test_chaining", "test_tokens_put_before_the_text_are_refused", refuses=True
+        "together/test_attention_of_others", "test_tokens_put_before_the_text_are_refused", refuses=True
     ),
 }
-REFUSED = Proof("test_refused_families", "test_each_is_refused_by_name_with_its_reason", ())
+REFUSED = Proof("families/test_refused_families", "test_each_is_refused_by_name_with_its_reason", ())
 PROOFS = [*COLUMNS.values(), *SUBJECTS.values(), *FORMATS.values(), *TOGETHER, *FEATURES.values(), REFUSED]
 NUMBERS = {proof: number for number, proof in enumerate(dict.fromkeys(PROOFS), 1)}
 

@@ -17,7 +17,7 @@ from comfy.model_patcher import ModelPatcher
 from torch import Tensor, nn
 
 from ...attention.maps import AttentionMaps, MapProcessing
-from ...interventions import History, NoiseLevel
+from ...interventions.context import History, NoiseLevel
 from ...text.subjects import Subjects
 from ..errors import GsnError
 from ..families import Family, ImageAttention, Layer, Position, TextAttention

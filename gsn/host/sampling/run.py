@@ -6,6 +6,7 @@ import logging
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any
 
 import comfy.model_management as mm
@@ -15,7 +16,8 @@ from comfy.patcher_extension import WrappersMP
 from torch import Tensor
 
 from ...attention.maps import MapChoice, MapProcessing
-from ...interventions import Context, Distribution, History
+from ...interventions.context import Context, History
+from ...interventions.intervention import Opening
 from ...methods.model_presets import MODEL_PRESETS, ModelPreset
 from ...methods.plan import Action, CaptureSpec, Plan, places
 from ...methods.presets import refuse_other_models
@@ -198,8 +200,8 @@ def _resolve(
             named(action.origin, action.objective.check, subjects, grid)
             named(action.origin, action.objective.check_read, subjects, stream)
         indices = named(action.origin, places, action.intervention, action.first, action.last, schedule, preset)
-        named(action.origin, action.check_places, indices)
-        named(action.origin, action.check_levels, [len(subjects.items) for subjects, _ in texts])
+        counts = [len(subjects.items) for subjects, _ in texts]
+        named(action.origin, action.intervention.check_run, action.objective, indices, counts)
         for said in dict.fromkeys(action.warning(subjects) for subjects, _ in texts) if indices else ():
             if said and (told := f"{action.origin}: {said}") not in trace.notes:  # a preset may have several such moves
                 trace.notes.append(told)
@@ -254,22 +256,19 @@ class _Run:
 
     def begin(self, x: Tensor, model_k: Any, extra_args: dict) -> None:
         """Tell what a person should know of this run before its first model call."""
-        function, options = self.stock
         sampling, noise = self.guider.inner_model.model_sampling, self._initial_noise(x.device) is not None
         for index, acting in self.actions.items():
             for action in (one for one in acting if one.intervention.draws_noise):
                 level = noise_level(sampling, self.sigmas[index].detach())
-                for text in action.intervention.warnings(level, index == 0, noise):
+                opening = Opening(level, index == 0, noise, partial(self._noisy_sampler, x, index, model_k, extra_args))
+                for text in action.intervention.warnings(opening):
                     self.note(f"{action.origin}: {text}")
-                later = self.sigmas[index:]
-                if isinstance(action.intervention, Distribution) and draws_noise(
-                    function, model_k, x, later, extra_args, options
-                ):
-                    self.note(
-                        f"{action.origin}: sampler '{getattr(function, '__name__', '?')}' adds noise of its own at the"
-                        " steps that follow, so pictures drawn from one distribution differ by that as well; the same"
-                        " seed gives the same pictures"
-                    )
+
+    def _noisy_sampler(self, x: Tensor, index: int, model_k: Any, extra_args: dict) -> str:
+        """The sampler's name, if it adds noise of its own from this step on."""
+        function, options = self.stock
+        draws = draws_noise(function, model_k, x, self.sigmas[index:], extra_args, options)
+        return getattr(function, "__name__", "?") if draws else ""
 
     def edit(self, x: Tensor, index: int, model_k: Any, extra_args: dict, denoised: Tensor | None) -> None:
         """Carry out the actions of step `index` on the sampler's state x, in place."""

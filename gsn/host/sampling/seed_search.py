@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from ...interventions import Observe
-from ...losses import PAPER, Objective
+from ...interventions.observe import Observe
+from ...losses.objective import PAPER, Objective
 from ...methods.plan import Action, Plan
 from ...methods.steps import Step
 from ...selection.seed import joined
