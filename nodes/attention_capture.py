@@ -8,7 +8,7 @@ from typing_extensions import override
 from ..gsn.attention.block_ranges import parse_blocks
 from ..gsn.attention.maps import COLUMNS, MOST_BLUR, MOST_CONTRAST, MapChoice
 from ..gsn.host.errors import GsnError
-from ..gsn.host.sampling.run import with_plan
+from ..gsn.host.sampling.attach import with_plan
 from ..gsn.interventions.observe import Observe
 from ..gsn.methods.plan import Action, CaptureSpec, Plan
 from ..gsn.methods.steps import parse_steps

@@ -5,7 +5,7 @@ from __future__ import annotations
 from comfy_api.latest import io
 from typing_extensions import override
 
-from ..gsn.host.sampling.run import with_action
+from ..gsn.host.sampling.attach import with_action
 from ..gsn.interventions.guide import Guide
 from ..gsn.interventions.schedule import SCHEDULES
 from ..gsn.losses.objective import objective

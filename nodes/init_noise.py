@@ -6,7 +6,7 @@ from comfy_api.latest import io
 from typing_extensions import override
 
 from ..gsn.host.errors import named
-from ..gsn.host.sampling.run import with_action
+from ..gsn.host.sampling.attach import with_action
 from ..gsn.interventions.init_noise import InitNoise
 from ..gsn.interventions.levels import parse_levels
 from ..gsn.methods.plan import Action

@@ -6,7 +6,7 @@ from comfy_api.latest import io, ui
 from typing_extensions import override
 
 from ..gsn.host.preset_files import chosen_preset, described, file_state
-from ..gsn.host.sampling.run import with_plan
+from ..gsn.host.sampling.attach import with_plan
 from ..gsn.methods.preset_file import to_json
 from ..gsn.methods.presets import plan_of
 from .inputs import USES, model_input, preset_file_input, preset_input

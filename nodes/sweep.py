@@ -6,7 +6,7 @@ from comfy_api.latest import io
 from typing_extensions import override
 
 from ..gsn.host.preset_files import file_state, swept
-from ..gsn.host.sampling.run import with_plan
+from ..gsn.host.sampling.attach import with_plan
 from ..gsn.methods.presets import plan_of
 from .inputs import model_input
 from .sockets import CATEGORY, Case, Trace

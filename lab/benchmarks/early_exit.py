@@ -173,7 +173,7 @@ def our_iterations(shape: str, iterations: int, memory: str, blocks: str = "auto
     import torch
 
     from gsn.attention.block_ranges import parse_blocks
-    from gsn.host.sampling.run import with_plan
+    from gsn.host.sampling.attach import with_plan
     from gsn.interventions.refine import Refine
     from gsn.methods.plan import Action, CaptureSpec, Plan
     from gsn.methods.steps import Step

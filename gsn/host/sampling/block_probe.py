@@ -11,8 +11,8 @@ from ...methods.steps import Step
 from ...text.subjects import SUBJECTS_KEY, Subjects
 from ...trace import Trace, TraceHandle
 from ..errors import GsnError
+from .attach import carrying, plan_of
 from .ksampler import sample
-from .run import carrying, plan_of
 
 
 def probe_blocks(

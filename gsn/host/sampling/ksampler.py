@@ -10,7 +10,8 @@ import nodes as comfy_nodes
 
 from ...methods.plan import Plan
 from ...methods.steps import Schedule
-from .run import schedule_of, with_plan
+from .attach import with_plan
+from .facts import schedule_of
 
 SAMPLERS = comfy.samplers.KSampler.SAMPLERS
 SCHEDULERS = comfy.samplers.KSampler.SCHEDULERS

@@ -11,8 +11,8 @@ from ...methods.steps import Step
 from ...selection.seed import joined
 from ...trace import Trace, TraceHandle
 from ..errors import GsnError
+from .attach import with_only
 from .ksampler import sample
-from .run import with_only
 
 ORIGIN = "GSNSeedSearch"
 
