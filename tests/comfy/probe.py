@@ -39,10 +39,10 @@ def own_forward(comfy, run, step, needs=frozenset(), recompute=False):
     """The pack's own call at the step, as (latent, rows) -> AttentionMaps."""
     with ExitStack() as stack:
         stack.enter_context(comfy.pack("gsn.host.gradient.differentiable").differentiable(step.model, "test"))
-        walk = comfy.pack("gsn.host.gradient.checkpointing").walking(
+        blocks = comfy.pack("gsn.host.gradient.checkpointing").track_blocks(
             run.reading.family.blocks(step.model), run.reading.last(needs), recompute
         )
-        position = stack.enter_context(walk)
+        position = stack.enter_context(blocks)
         host = comfy.pack("gsn.host.attention.forward")
         ordinary = host.OpenedStep(
             step.x.detach().clone(), step.sigma.clone(), 1.0, step.model, step.model_k, step.extra_args

@@ -24,14 +24,15 @@ from ..attention.capture import finer_layers
 from ..attention.edit import Editing
 from ..attention.forward import EntryForward, OpenedStep, Reading, detached, noise_level, unnoticed, vp_scale
 from ..families import Position
-from ..gradient.checkpointing import walking
+from ..gradient.checkpointing import track_blocks
 from ..gradient.differentiable import differentiable
 from ..gradient.saved_tensors import copied_when_written
 from . import memory
 from .checks import OF_THE_RUN, OF_WHAT_IS_ASKED, check
 from .facts import Facts
 from .preview import preview_of
-from .split import draws_noise, opened
+from .rehearsal import draws_noise
+from .split import opened
 from .timetable import edited_ranges, timetable, told
 
 log = logging.getLogger("gsn-nodes")
@@ -169,8 +170,8 @@ class Run:
     ) -> Tensor:
         """The change of x, [B, C, h, w]. noise_seed: of its own fresh noise."""
         reading = replace(self.reading, processing=_processing(self.facts, action.maps))
-        way = self._way(action, step)
-        with self._model_open(action, step, way) as (position, rewind):
+        strategy = self._strategy(action, step)
+        with self._model_open(action, step, strategy) as (position, rewind):
             x, sigma = step.x.detach().clone().float(), step.sigma.clone()
             own = replace(step, x=x, sigma=sigma, rewind=rewind, tell=self.note)
             forwards = tuple(
@@ -180,37 +181,37 @@ class Run:
             if not forwards:
                 self.note(f"{action.origin}: no entry with subjects is active at {info}; nothing was changed there")
                 return torch.zeros_like(step.x)
-            context = self._context(action, info, step, denoised, noise_seed, reading, way, position)
+            context = self._context(action, info, step, denoised, noise_seed, reading, strategy, position)
             z0 = own.x * step.scale
             return (action.intervention.apply(z0, forwards, context) - z0) / step.scale
 
-    def _way(self, action: Action, step: OpenedStep) -> memory.Way:
+    def _strategy(self, action: Action, step: OpenedStep) -> memory.Strategy:
         if not action.intervention.gradients:
-            return memory.Way(recompute=False, one_by_one=False)
+            return memory.Strategy(recompute=False, one_by_one=False)
         kept = memory.kept(self.facts.family, self.facts.preset, step.model, self.facts.spec, action.needs)
-        return memory.way_to_fit(self.facts.spec.memory, kept, step.model, step.x.shape, step.x.device)
+        return memory.fitting_strategy(self.facts.spec.memory, kept, step.model, step.x.shape, step.x.device)
 
     @contextmanager
     def _model_open(
-        self, action: Action, step: OpenedStep, way: memory.Way
+        self, action: Action, step: OpenedStep, strategy: memory.Strategy
     ) -> Iterator[tuple[Position, Callable[[], None]]]:
         """Inside, the model may be called between two of the sampler's own calls, with gradients if the action takes
         any. Yields where in the model a pass is, and what takes its patches' memory back (`unnoticed`)."""
         options, device = step.extra_args["model_options"], step.x.device
         gradients, last = action.intervention.gradients, self.reading.last(action.needs)
         with ExitStack() as stack:
-            stack.enter_context(memory.pages(device, keep=not way.recompute))
+            stack.enter_context(memory.pages(device, keep=not strategy.recompute))
             rewind = stack.enter_context(unnoticed(options, step.model, device))
             stack.enter_context(differentiable(step.model, action.origin) if gradients else torch.inference_mode())
             if gradients and options.get("transformer_options", {}).get("patches"):
                 # other packs' patches may write into what autograd has kept; it then copies it, at some cost
                 stack.enter_context(copied_when_written())
-            position = stack.enter_context(walking(self.facts.family.blocks(step.model), last, way.recompute))
+            position = stack.enter_context(track_blocks(self.facts.family.blocks(step.model), last, strategy.recompute))
             yield position, rewind
 
     def _context(
         self, action: Action, info: StepInfo, step: OpenedStep, denoised: Tensor | None, noise_seed: int,
-        reading: Reading, way: memory.Way, position: Position,
+        reading: Reading, strategy: memory.Strategy, position: Position,
     ) -> Context:  # fmt: skip
         bar = comfy.utils.ProgressBar(action.intervention.evaluations)
 
@@ -232,7 +233,7 @@ class Run:
             out_of_memory=memory.is_out_of_memory,
             release=release,
             claim=lambda forward, owners: self.claims.append((forward, owners)),
-            one_by_one=way.one_by_one,
+            one_by_one=strategy.one_by_one,
             level=noise_level(step.model.model_sampling, step.sigma),
             denoised=None if denoised is None else denoised.detach().clone().float(),
             initial_noise=self._initial_noise(step.x.device),

@@ -215,7 +215,7 @@ def test_a_convolution_of_few_pixels_is_a_product_of_the_same_values(comfy, monk
     monkeypatch.setattr(torch.nn.functional, "unfold", lambda *args: products.append(args) or unfold(*args))
     with torch.inference_mode():
         wanted = module(x)
-        with comfy.pack("gsn.host.gradient.frozen_layers").FewPixels():
+        with comfy.pack("gsn.host.gradient.frozen_layers").ConvolutionAsProduct():
             got = module(x)
     assert len(products) == (module.weight.numel() >= 2**20)
     assert got.shape == wanted.shape

@@ -56,7 +56,7 @@ def test_logits_that_overflow_half_precision_are_computed_in_single(comfy, joint
     torch.manual_seed(0)
     q, k = (torch.randn(1, 2, n, 16).mul(100).half() for n in (6, 9))
     text = slice(2, 7) if joint else slice(0, 9)
-    found = comfy.pack("gsn.host.attention.capture").text_probabilities(attention(q, k, text, (2, 3), 1e-4))
+    found = comfy.pack("gsn.host.attention.softmax").text_probabilities(attention(q, k, text, (2, 3), 1e-4))
     logits = q.double() @ k.double().transpose(-1, -2)
     assert float(logits.abs().max()) > 65504
     wanted = (logits * 1e-4).softmax(-1).mean(1)[..., text]
