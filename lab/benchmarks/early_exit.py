@@ -210,7 +210,9 @@ def comfyui_iterations(shape: str, iterations: int, pytorch_attention: bool, lea
     import torch
     from comfy.ldm.modules.attention import attention_pytorch
 
-    from gsn.host.attention.capture import CaptureDone, Collector, choose_layers
+    from gsn.host.attention.capture import Collector
+    from gsn.host.attention.early_exit import CaptureDone
+    from gsn.host.attention.layers import choose_layers
     from gsn.host.families import Position
     from gsn.host.families.unet import UNET
     from gsn.methods.model_presets import MODEL_PRESETS

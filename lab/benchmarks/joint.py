@@ -127,7 +127,8 @@ def paper_loss(probabilities, words):
 
 def our_maps(network, family, layers, columns, position, leaf, sigma, more):
     """[1, h, w, T] of these layers by the pack's call, inside its contexts; more: of `apply_model`."""
-    from gsn.host.attention.capture import CaptureDone, Collector
+    from gsn.host.attention.capture import Collector
+    from gsn.host.attention.early_exit import CaptureDone
 
     collector, options = Collector(layers, columns), {"transformer_options": {}}
     family.attach(options, collector.sink, position, more["c_crossattn"].shape[1])

@@ -221,7 +221,8 @@ def counted(real: Real) -> dict:
     """Numbers at the highest, for each cell of the latent, with blocks kept ("fast") and computed again ("low")."""
     import torch
 
-    from gsn.host.attention.capture import choose_layers, last_layer
+    from gsn.host.attention.early_exit import last_layer
+    from gsn.host.attention.layers import choose_layers
     from gsn.host.gradient.checkpointing import track_blocks
     from gsn.host.gradient.differentiable import differentiable
     from gsn.methods.plan import CaptureSpec

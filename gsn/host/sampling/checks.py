@@ -7,7 +7,7 @@ from collections.abc import Callable
 from torch import Tensor
 
 from ...methods.presets import refuse_other_models
-from ..attention.capture import check_images
+from ..attention.layers import check_images
 from ..errors import GsnError, named
 from ..gradient.differentiable import refuse_foreign
 from .facts import Facts

@@ -12,7 +12,7 @@ from ...methods.model_presets import MODEL_PRESETS, ModelPreset
 from ...methods.plan import Action, CaptureSpec, Plan
 from ...methods.steps import Schedule
 from ...text.subjects import Subjects
-from ..attention.capture import choose_layers, grid_of
+from ..attention.layers import choose_layers, grid_of
 from ..families import Family, Layer, family_of
 from .conditioning import part_seen, with_some_subjects, with_their_subjects
 

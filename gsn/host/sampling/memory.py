@@ -16,7 +16,8 @@ import torch
 
 from ...methods.model_presets import MODEL_PRESETS, ModelPreset
 from ...methods.plan import CaptureSpec, Plan
-from ..attention.capture import choose_layers, last_layer
+from ..attention.early_exit import last_layer
+from ..attention.layers import choose_layers
 from ..errors import GsnError
 from ..families import FAMILIES, Family
 

@@ -20,9 +20,9 @@ from ...interventions.intervention import Opening
 from ...methods.plan import Action, Plan
 from ...text.subjects import Subjects
 from ...trace import StepInfo, Trace
-from ..attention.capture import finer_layers
 from ..attention.edit import Editing
 from ..attention.forward import EntryForward, OpenedStep, Reading, detached, noise_level, unnoticed, vp_scale
+from ..attention.layers import finer_layers
 from ..families import Position
 from ..gradient.checkpointing import track_blocks
 from ..gradient.differentiable import differentiable
