@@ -1,4 +1,4 @@
-"""Which subjects a prompt has: the marked ones, the named ones, or those that its phrases give."""
+"""The subject parser: which subjects a prompt has, the marked ones, the named ones, or those that its phrases give."""
 
 from __future__ import annotations
 
