@@ -9,7 +9,7 @@ from PIL import Image
 
 from gsn.pictures.canvas import INK, MUTED, NO, YES, Sheet, fitted, wrapped
 
-from .rows import Store
+from .store import Store
 from .study import StudyError, label_of
 
 EM, GAP, LEFT, TILE = 14, 6, 150, (112, 192)  # pixels; TILE: of a picture's longer side, at least and at most
