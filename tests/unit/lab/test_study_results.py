@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from gsn.metrics.stats import sign_test, wilson
-from gsn.pictures.canvas import PAPER
+from gsn.pictures.colours import PAPER
 from gsn.text.prompt_sets import marked_case
 from lab.study import after, user_study
 from lab.study import contact_sheet as sheet_module

@@ -6,13 +6,14 @@ from comfy_api.latest import io
 from typing_extensions import override
 
 from ..gsn.host.errors import named
-from ..gsn.host.sampling.run import with_action
+from ..gsn.host.sampling.attach import with_action
 from ..gsn.interventions.levels import parse_levels
 from ..gsn.interventions.refine import Refine
 from ..gsn.losses.objective import PAPER
 from ..gsn.methods.plan import Action
 from ..gsn.methods.steps import Step
-from .io import CATEGORY, loss_input, model_input, step_inputs, trace_output
+from .inputs import FOLDED, iterations_input, loss_input, lr_input, model_input, step_inputs
+from .sockets import CATEGORY, patch_outputs
 
 
 class SingleStepIterRef(io.ComfyNode):
@@ -31,37 +32,23 @@ class SingleStepIterRef(io.ComfyNode):
             inputs=[
                 model_input(),
                 *step_inputs(),
-                io.Int.Input(
-                    "iterations",
-                    default=50,
-                    min=0,
-                    max=1000,
-                    tooltip="Gradient steps; each costs about one to two ordinary model calls. 0 = off, exactly.",
-                ),
-                io.Float.Input(
-                    "lr",
-                    default=0.01,
-                    min=0.0,
-                    max=10000.0,
-                    step=0.001,
-                    round=False,
-                    tooltip="How far one gradient step may move the latent. More repairs more and harms more.",
+                iterations_input("Gradient steps; each costs about one to two ordinary model calls. 0 = off, exactly."),
+                lr_input(
+                    "How far one gradient step may move the latent. More repairs more and harms more.", most=10000.0
                 ),
                 loss_input(),
                 io.Combo.Input(
                     "optimiser",
                     options=["adam", "sgd"],
                     default="adam",
-                    advanced=True,
-                    optional=True,
                     tooltip="adam as in the paper; sgd is the plain gradient and wants lr around 20.",
+                    **FOLDED,
                 ),
                 io.Boolean.Input(
                     "stop_early",
                     default=False,
-                    advanced=True,
-                    optional=True,
                     tooltip="Stop an image once its loss is at or below the threshold. The paper does not.",
+                    **FOLDED,
                 ),
                 io.Float.Input(
                     "threshold",
@@ -69,29 +56,26 @@ class SingleStepIterRef(io.ComfyNode):
                     min=-1000.0,
                     max=1000.0,
                     step=0.01,
-                    advanced=True,
-                    optional=True,
                     tooltip="Loss at which stop_early ends the refinement.",
+                    **FOLDED,
                 ),
                 io.Int.Input(
                     "patience",
                     default=0,
                     min=0,
                     max=1000,
-                    advanced=True,
-                    optional=True,
                     tooltip="Stop an image once so many updates in a row have not lowered its loss. 0 = never.",
+                    **FOLDED,
                 ),
                 io.String.Input(
                     "levels",
                     default="",
-                    advanced=True,
-                    optional=True,
                     tooltip="Stop an image once each of these losses of the sum is at or below its level, such as:"
                     " attend_excite 0.5, tv -0.2. With stop_early its threshold must be reached as well. Empty: none.",
+                    **FOLDED,
                 ),
             ],
-            outputs=[io.Model.Output(), trace_output()],
+            outputs=patch_outputs(),
         )
 
     @classmethod

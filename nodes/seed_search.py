@@ -9,7 +9,8 @@ from ..gsn.host.errors import GsnError
 from ..gsn.host.sampling.seed_search import ORIGIN, look_at_noises, noises_of
 from ..gsn.selection.seed import best_first, ranking
 from ..gsn.trace import TraceHandle
-from .io import CATEGORY, denoise_input, ksampler_inputs, loss_input, trace_output
+from .inputs import FOLDED, denoise_input, ksampler_inputs, loss_input
+from .sockets import CATEGORY, trace_output
 
 
 class GSNSeedSearch(io.ComfyNode):
@@ -55,11 +56,10 @@ class GSNSeedSearch(io.ComfyNode):
                     default=4,
                     min=1,
                     max=64,
-                    advanced=True,
-                    optional=True,
                     tooltip="Candidates sampled in one batch. More needs more memory.",
+                    **FOLDED,
                 ),
-                denoise_input("As in the run to come; 1 = from pure noise.", advanced=True, optional=True),
+                denoise_input("As in the run to come; 1 = from pure noise.", **FOLDED),
             ],
             outputs=[
                 io.Latent.Output(display_name="latent", tooltip="For the sampler's latent_image."),
@@ -72,27 +72,12 @@ class GSNSeedSearch(io.ComfyNode):
     @classmethod
     @override
     def execute(
-        cls,
-        model,
-        seed,
-        steps,
-        cfg,
-        sampler_name,
-        scheduler,
-        positive,
-        negative,
-        latent_image,
-        candidates,
-        look_at_step,
-        keep,
-        loss=None,
-        together=4,
-        denoise=1.0,
+        cls, seed, latent_image, candidates, look_at_step, keep, loss=None, together=4, denoise=1.0, **ksampler
     ) -> io.NodeOutput:
         if keep > candidates:
             raise GsnError(f"{ORIGIN}: keep is {keep}, but there are {candidates} candidates; keep fewer or try more")
-        settings = (seed, steps, cfg, sampler_name, scheduler, positive, negative, latent_image, denoise)
-        trace = look_at_noises(model, *settings, candidates, look_at_step, together, loss)
+        settings = {**ksampler, "seed": seed, "latent_image": latent_image, "denoise": denoise}
+        trace = look_at_noises(**settings, candidates=candidates, step=look_at_step, together=together, objective=loss)
         order = best_first(trace.records[0].loss)
         chosen = noises_of(latent_image, order[:keep])
         return io.NodeOutput(chosen, seed, ranking(trace, order, keep), TraceHandle(trace))

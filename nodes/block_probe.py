@@ -6,11 +6,12 @@ from comfy_api.latest import io, ui
 from typing_extensions import override
 
 from ..gsn.attention.block_scores import block_text, ranking, table
-from ..gsn.host.errors import GsnError
-from ..gsn.host.sampling.ksampler import probe_blocks
+from ..gsn.host.errors import named
+from ..gsn.host.sampling.block_probe import probe_blocks
 from ..gsn.methods.steps import Step, parse_steps
 from ..gsn.pictures.block_ranking import block_ranking
-from .io import CATEGORY, denoise_input, ksampler_inputs
+from .inputs import denoise_input, ksampler_inputs, step_list_input
+from .sockets import CATEGORY
 
 
 class GSNBlockProbe(io.ComfyNode):
@@ -37,11 +38,7 @@ class GSNBlockProbe(io.ComfyNode):
                     latent_image="The latent to start from. A batch gives a steadier ranking.",
                 ),
                 denoise_input(),
-                io.String.Input(
-                    "at_steps",
-                    default="",
-                    tooltip="Steps at which to look, for example: 0, 10, 50%. Empty: where the refinement acts.",
-                ),
+                step_list_input("at_steps", "Steps at which to look", empty="where the refinement acts"),
                 io.Int.Input(
                     "keep", default=3, min=1, max=1000, tooltip="How many of the best blocks to name in the output."
                 ),
@@ -51,21 +48,13 @@ class GSNBlockProbe(io.ComfyNode):
                 io.String.Output(display_name="blocks", tooltip="The best blocks, for AttentionCapture's blocks."),
                 io.String.Output(display_name="table", tooltip="Every block's numbers. Connect Preview as Text."),
             ],
-            hidden=[io.Hidden.prompt, io.Hidden.extra_pnginfo],
         )  # fmt: skip
 
     @classmethod
     @override
-    def execute(
-        cls, model, seed, steps, cfg, sampler_name, scheduler, positive, negative, latent_image, denoise, at_steps,
-        keep,
-    ) -> io.NodeOutput:  # fmt: skip
-        try:
-            at = parse_steps(at_steps) or (Step(),)
-        except ValueError as error:
-            raise GsnError(f"GSNBlockProbe: {error}") from None
-        settings = (seed, steps, cfg, sampler_name, scheduler, positive, negative, latent_image, denoise)
-        trace = probe_blocks(model, *settings, at)
+    def execute(cls, at_steps, keep, **ksampler) -> io.NodeOutput:
+        at = named("GSNBlockProbe", parse_steps, at_steps) or (Step(),)
+        trace = probe_blocks(**ksampler, at=at)
         scores = ranking(trace.blocks)
         sheet = block_ranking(scores, keep, f"{', '.join(trace.labels)} in: {trace.prompt}")
         return io.NodeOutput(sheet, block_text(scores[:keep]), table(scores), ui=ui.PreviewImage(sheet, cls=cls))

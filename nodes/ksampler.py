@@ -6,11 +6,23 @@ from comfy_api.latest import io
 from comfy_execution.graph_utils import ExecutionBlocker
 from typing_extensions import override
 
+from ..gsn.host.node_outputs import output_connected, output_connected_now, show
 from ..gsn.host.preset_files import described
-from ..gsn.host.sampling.ksampler import output_connected, output_connected_now, own_schedule, sample, show
+from ..gsn.host.sampling.ksampler import own_schedule, sample
 from ..gsn.methods.presets import PRESETS, plan_of, with_numbers
 from ..gsn.methods.steps import Step
-from .io import CATEGORY, USES, denoise_input, ksampler_inputs, step_inputs, trace_output
+from .inputs import (
+    FOLDED,
+    USES,
+    denoise_input,
+    iterations_input,
+    ksampler_inputs,
+    lr_input,
+    preset_input,
+    step_inputs,
+    step_size_input,
+)
+from .sockets import CATEGORY, trace_output
 
 _PLAIN = 1  # output slot
 
@@ -36,37 +48,17 @@ class GSNKSampler(io.ComfyNode):
                     scheduler="Any of ComfyUI's schedulers. ddim_uniform spaces steps as the paper did.",
                 ),
                 denoise_input(),
-                io.Combo.Input(
-                    "method",
-                    options=list(PRESETS),
+                preset_input(
+                    "paper, guidance, both, and fast (as paper, with a fifth of the iterations at five times the rate)"
+                    " take the numbers below; the others bring their own. What it will do, and when, is shown below the"
+                    " node when it begins.\n" + USES,
+                    name="method",
                     default="paper",
-                    tooltip="paper, guidance, both, and fast (as paper, with a fifth of the iterations at five times"
-                    " the rate) take the numbers below; the others bring their own. What it will do, and when, is shown"
-                    " below the node when it begins.\n" + USES,
                 ),
                 *step_inputs(),
-                io.Int.Input(
-                    "iterations", default=50, min=0, max=1000, tooltip="Gradient steps of the refinement. 0 = off."
-                ),
-                io.Float.Input(
-                    "lr",
-                    default=0.01,
-                    min=0.0,
-                    max=10.0,
-                    step=0.001,
-                    round=False,
-                    tooltip="How far one gradient step of the refinement may move the latent.",
-                ),
-                io.Float.Input(
-                    "step_size",
-                    default=20.0,
-                    min=0.0,
-                    max=10000.0,
-                    step=0.5,
-                    advanced=True,
-                    optional=True,
-                    tooltip="How far each nudge of the guidance goes. 0 = off.",
-                ),
+                iterations_input("Gradient steps of the refinement. 0 = off."),
+                lr_input("How far one gradient step of the refinement may move the latent."),
+                step_size_input("How far each nudge of the guidance goes. 0 = off.", **FOLDED),
             ],
             outputs=[io.Latent.Output(display_name="refined"), io.Latent.Output(display_name="plain"), trace_output()],
             hidden=[io.Hidden.prompt, io.Hidden.unique_id],
@@ -79,35 +71,17 @@ class GSNKSampler(io.ComfyNode):
 
     @classmethod
     @override
-    def execute(
-        cls,
-        model,
-        seed,
-        steps,
-        cfg,
-        sampler_name,
-        scheduler,
-        positive,
-        negative,
-        latent_image,
-        denoise,
-        method,
-        step,
-        step_unit,
-        iterations,
-        lr,
-        step_size=20.0,
-    ) -> io.NodeOutput:
-        settings = (seed, steps, cfg, sampler_name, scheduler, positive, negative, latent_image, denoise)
+    def execute(cls, model, method, step, step_unit, iterations, lr, step_size=20.0, **ksampler) -> io.NodeOutput:
         preset = with_numbers(PRESETS[method], Step(step, step_unit), iterations, lr, step_size)
         if preset.moves:
-            own = own_schedule(model, steps, sampler_name, scheduler, denoise)
-            show(cls.hidden.unique_id, described("GSNKSampler", model, method, preset, own))
+            numbers = (ksampler[one] for one in ("steps", "sampler_name", "scheduler", "denoise"))
+            schedule = own_schedule(model, *numbers)
+            show(cls.hidden.unique_id, described("GSNKSampler", model, method, preset, schedule))
         plan, handle = plan_of("GSNKSampler", method, preset)
-        refined = sample(model, *settings, plan=plan)
+        refined = sample(model, **ksampler, plan=plan)
         plain = ExecutionBlocker(None)
         if output_connected(cls.hidden.prompt, cls.hidden.unique_id, _PLAIN):
-            plain = sample(model, *settings)
+            plain = sample(model, **ksampler)
         return io.NodeOutput(refined, plain, handle)
 
 

@@ -9,16 +9,19 @@ from typing_extensions import override
 from ..gsn.host.errors import GsnError
 from ..gsn.host.scores.image_scores import scores_of
 from ..gsn.metrics.image_scores import COLUMNS
-from .io import CATEGORY
+from .inputs import FOLDED, prompt_input
+from .sockets import CATEGORY
 
 _NODE = "GSNImageScores"
 
 
 def _folder_input(name: str, source: str):
     return io.String.Input(
-        name, default="", optional=True, advanced=True,
+        name,
+        default="",
         tooltip=f"Another folder in models/gsn_metrics than that of {source}. Empty: that one.",
-    )  # fmt: skip
+        **FOLDED,
+    )
 
 
 class GSNImageScores(io.ComfyNode):
@@ -36,7 +39,7 @@ class GSNImageScores(io.ComfyNode):
             is_output_node=True,
             inputs=[
                 io.Image.Input("images", tooltip="Pictures of one prompt."),
-                io.String.Input("prompt", default="", multiline=True, tooltip="The prompt they were made from."),
+                prompt_input("The prompt they were made from."),
                 io.String.Input(
                     "objects",
                     default="",

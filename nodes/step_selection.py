@@ -7,14 +7,15 @@ from typing_extensions import override
 
 from ..gsn.host.errors import named
 from ..gsn.host.preset_files import chosen_preset, file_state, noise_for, save_preset
-from ..gsn.host.sampling.ksampler import SCHEDULERS, usual_schedule
+from ..gsn.host.sampling.ksampler import usual_schedule
 from ..gsn.host.scores.files import scores_state, scores_text
 from ..gsn.methods.preset_file import to_json
-from ..gsn.methods.presets import PRESETS, with_refinement_at
+from ..gsn.methods.presets import with_refinement_at
 from ..gsn.pictures.step_selection import selection_plot
 from ..gsn.selection.score_table import read_scores
 from ..gsn.selection.step import report, select
-from .io import CATEGORY
+from .inputs import FOLDED, preset_file_input, preset_input, scheduler_input, steps_input
+from .sockets import CATEGORY
 
 _NODE = "GSNStepSelection"
 
@@ -46,23 +47,15 @@ class GSNStepSelection(io.ComfyNode):
                     tooltip="The rows of a study instead: a file or its folder, in ComfyUI's output or input folder."
                     " Empty: the scores above.",
                 ),
-                io.Combo.Input(
-                    "preset", options=list(PRESETS), tooltip="The method whose refinement gets the chosen step."
-                ),
+                preset_input("The method whose refinement gets the chosen step."),
                 io.Model.Input(
                     "model",
                     optional=True,
                     tooltip="The model that was studied. With it every step is told as index, percent and noise level,"
                     " and the preset names a noise level, which means the same under every scheduler.",
                 ),
-                io.Int.Input(
-                    "steps", default=50, min=1, max=10000, optional=True,
-                    tooltip="Sampling steps of the study. Only used with a model.",
-                ),
-                io.Combo.Input(
-                    "scheduler", options=SCHEDULERS, default="ddim_uniform", optional=True,
-                    tooltip="Scheduler of the study. Only used with a model.",
-                ),
+                steps_input(50, "Sampling steps of the study. Only used with a model.", optional=True),
+                scheduler_input("ddim_uniform", "Scheduler of the study. Only used with a model.", optional=True),
                 io.String.Input(
                     "save_as",
                     default="",
@@ -73,25 +66,17 @@ class GSNStepSelection(io.ComfyNode):
                 io.String.Input(
                     "only",
                     default="",
-                    optional=True,
-                    advanced=True,
                     tooltip="Which model or method to look at, where the scores have several.",
+                    **FOLDED,
                 ),
                 io.Boolean.Input(
                     "shrink_noise",
                     default=True,
-                    optional=True,
-                    advanced=True,
                     tooltip="Count a set less whose candidates differ by less than counting noise. Off: the paper's"
                     " rule as it stands, in which every set has the same say.",
+                    **FOLDED,
                 ),
-                io.String.Input(
-                    "preset_file",
-                    default="",
-                    optional=True,
-                    advanced=True,
-                    tooltip="A preset of your own instead of the one above: a JSON file in ComfyUI's input folder.",
-                ),
+                preset_file_input("preset_file", " instead of the one above: a JSON file in ComfyUI's input folder."),
             ],
             outputs=[
                 io.Image.Output(display_name="plot"),
@@ -101,7 +86,6 @@ class GSNStepSelection(io.ComfyNode):
                 io.String.Output(display_name="report", tooltip="The choice, all rates and every warning."),
                 io.String.Output(display_name="preset", tooltip="The preset as JSON, with the chosen step."),
             ],
-            hidden=[io.Hidden.prompt, io.Hidden.extra_pnginfo],
         )  # fmt: skip
 
     @classmethod

@@ -6,7 +6,7 @@ from comfy_api.latest import io
 from typing_extensions import override
 
 from ..gsn.host.demo import demo_names, load_demo, vocabulary
-from .io import CATEGORY
+from .sockets import CATEGORY
 
 
 class GSNDemoModel(io.ComfyNode):

@@ -6,10 +6,11 @@ from comfy_api.latest import io, ui
 from typing_extensions import override
 
 from ..gsn.host.preset_files import chosen_preset, described, file_state
-from ..gsn.host.sampling.run import with_plan
+from ..gsn.host.sampling.attach import with_plan
 from ..gsn.methods.preset_file import to_json
-from ..gsn.methods.presets import PRESETS, plan_of
-from .io import CATEGORY, USES, model_input, trace_output
+from ..gsn.methods.presets import plan_of
+from .inputs import USES, model_input, preset_file_input, preset_input
+from .sockets import CATEGORY, patch_outputs
 
 
 class GSNPreset(io.ComfyNode):
@@ -26,23 +27,15 @@ class GSNPreset(io.ComfyNode):
             is_output_node=True,
             inputs=[
                 model_input(),
-                io.Combo.Input(
-                    "preset",
-                    options=list(PRESETS),
-                    tooltip=USES,
-                ),
-                io.String.Input(
+                preset_input(USES),
+                preset_file_input(
                     "file",
-                    default="",
-                    advanced=True,
-                    optional=True,
-                    tooltip="A preset of your own: a JSON file in ComfyUI's input folder, such as presets/mine.json."
-                    " Start from the json output of this node. Empty: the preset chosen above.",
+                    ": a JSON file in ComfyUI's input folder, such as presets/mine.json. Start from the json output of"
+                    " this node. Empty: the preset chosen above.",
                 ),
             ],
             outputs=[
-                io.Model.Output(),
-                trace_output(),
+                *patch_outputs(),
                 io.String.Output(display_name="what it does", tooltip="The preset in words."),
                 io.String.Output(display_name="json", tooltip="The preset as data: save, edit, and name it in 'file'."),
             ],

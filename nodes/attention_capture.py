@@ -8,12 +8,13 @@ from typing_extensions import override
 from ..gsn.attention.block_ranges import parse_blocks
 from ..gsn.attention.maps import COLUMNS, MOST_BLUR, MOST_CONTRAST, MapChoice
 from ..gsn.host.errors import GsnError
-from ..gsn.host.sampling.run import with_plan
+from ..gsn.host.sampling.attach import with_plan
 from ..gsn.interventions.observe import Observe
 from ..gsn.methods.plan import Action, CaptureSpec, Plan
 from ..gsn.methods.steps import parse_steps
 from ..gsn.trace import TraceHandle
-from .io import CATEGORY, model_input, trace_output
+from .inputs import FOLDED, model_input, step_list_input
+from .sockets import CATEGORY, patch_outputs
 
 _AUTO = -1.0
 _RATIOS = {"auto": None, "1": 1.0, "1/2": 1 / 2, "1/4": 1 / 4, "1/8": 1 / 8}
@@ -48,33 +49,26 @@ class AttentionCapture(io.ComfyNode):
                     "columns",
                     options=list(COLUMNS),
                     default="auto",
-                    advanced=True,
-                    optional=True,
                     tooltip="Text columns that compete in the second softmax: padded keeps end and padding tokens"
                     " (SD 1.x), words keeps words only (SD 2.x and later). auto: as the preset or the model has it.",
+                    **FOLDED,
                 ),
-                io.String.Input(
-                    "record_steps",
-                    default="",
-                    tooltip="Steps whose maps to keep for GSNHeatmaps, for example: 0, 10, 50%. Empty: none.",
-                ),
+                step_list_input("record_steps", "Steps whose maps to keep for GSNHeatmaps", empty="none"),
                 io.Combo.Input(
                     "memory",
                     options=["auto", "fast", "low"],
                     default="auto",
-                    advanced=True,
-                    optional=True,
                     tooltip="low computes parts of the model twice to need less memory, with the same result; fast"
                     " never does; auto does where free memory asks for it.",
+                    **FOLDED,
                 ),
                 io.Combo.Input(
                     "encoder",
                     options=["average", "clip", "t5"],
                     default="average",
-                    advanced=True,
-                    optional=True,
                     tooltip="Whose words to read where a prompt is encoded by several (SD 3): each subject's average"
                     " over them, or one.",
+                    **FOLDED,
                 ),
                 io.Float.Input(
                     "contrast",
@@ -82,10 +76,9 @@ class AttentionCapture(io.ComfyNode):
                     min=_AUTO,
                     max=MOST_CONTRAST,
                     step=1.0,
-                    advanced=True,
-                    optional=True,
                     tooltip="Factor on the attention before the second softmax: higher sets words apart more. The"
                     " papers: 100. -1: as the preset has it, or 100.",
+                    **FOLDED,
                 ),
                 io.Float.Input(
                     "blur",
@@ -93,13 +86,12 @@ class AttentionCapture(io.ComfyNode):
                     min=_AUTO,
                     max=MOST_BLUR,
                     step=0.05,
-                    advanced=True,
-                    optional=True,
                     tooltip="Sigma of the 3 x 3 blur of the maps, as Attend-and-Excite counts it. The papers: 0.5."
                     " 0: no blur. -1: as the preset has it, or 0.5.",
+                    **FOLDED,
                 ),
             ],
-            outputs=[io.Model.Output(), trace_output()],
+            outputs=patch_outputs(),
         )
 
     @classmethod
