@@ -13,10 +13,10 @@ from lab.tools.environment import STORE, log
 
 from . import export, tables, user_study
 from .contact_sheet import contact_sheet
-from .kept_rows import PACKED
 from .report import write_results
-from .rows import ABOUT, Store
+from .rows import PACKED
 from .scores import check_scorers, make_detector, make_scorers, pixels, scored
+from .store import ABOUT, Store
 from .study import PLAIN, Study, StudyError, joined
 from .worker import Where
 

@@ -16,9 +16,9 @@ from lab.tools.server import ServerError
 
 from . import tables
 from .models import Model, named_model
-from .rows import Store
 from .run import Progress, lacking, run_here
 from .scores import check_scorers, check_subjects, make_detector
+from .store import Store
 from .study import PLAIN, Method, Study, StudyError, joined, label_of
 from .worker import Where
 from .workflow import check_method, check_user_workflow, is_workflow

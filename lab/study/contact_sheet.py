@@ -10,7 +10,7 @@ from PIL import Image
 from gsn.pictures.canvas import Canvas, fitted, wrapped
 from gsn.pictures.colours import INK, MUTED, NO, YES
 
-from .rows import Store
+from .store import Store
 from .study import StudyError, label_of
 
 EM, GAP, LEFT, TILE = 14, 6, 150, (112, 192)  # pixels; TILE: of a picture's longer side, at least and at most

@@ -20,9 +20,9 @@ from gsn.text.prompt_sets import PromptSet
 
 from . import tables
 from .charts import Line, Point, curve
-from .kept_rows import rows_data
 from .report import PAPER, markdown_table, ranked
-from .rows import ABOUT
+from .rows import rows_data
+from .store import ABOUT
 from .study import PLAIN, Study, from_json
 
 HERE = Path(__file__).resolve().parent

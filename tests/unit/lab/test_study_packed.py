@@ -5,11 +5,11 @@ import gzip
 import pytest
 
 from lab.study import after
-from lab.study import rows as rows_module
-from lab.study.kept_rows import PACKED, ROWS, packed, rows_data
+from lab.study import store as store_module
 from lab.study.report import write_results
-from lab.study.rows import Store
+from lab.study.rows import PACKED, ROWS, packed, rows_data
 from lab.study.run import lacking
+from lab.study.store import Store
 from lab.study.study import StudyError
 from lab.study.tables import table_csv, table_json
 
@@ -119,7 +119,7 @@ def test_a_full_disk_leaves_the_rows_unpacked(folder, monkeypatch):
     old = (folder / PACKED).read_bytes()
     with Store(folder) as store:
         go_on(store)
-        monkeypatch.setattr(rows_module, "_replace", full)
+        monkeypatch.setattr(store_module, "_replace", full)
     monkeypatch.undo()
     assert names(folder) == [ROWS, PACKED] and (folder / PACKED).read_bytes() == old
     with Store(folder) as store:

@@ -19,8 +19,8 @@ from lab.study.charts import Line, Point, curve, ranking
 from lab.study.contact_sheet import contact_sheet
 from lab.study.export import export, geneval_metadata
 from lab.study.report import curves, html, markdown
-from lab.study.rows import Store
 from lab.study.run import lacking
+from lab.study.store import Store
 from lab.study.study import Method, StudyError
 from lab.study.tables import cells, contract, ordered, table_csv, table_json
 
