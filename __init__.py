@@ -2,30 +2,7 @@
 
 from comfy_api.latest import ComfyExtension
 
-from .nodes import (
-    capture,
-    demo,
-    evaluate,
-    guidance,
-    loss,
-    metrics,
-    noise,
-    presets,
-    probe,
-    refine,
-    sample,
-    search,
-    selection,
-    subjects,
-    sweep,
-    views,
-)
-from .nodes import without_gradients as without
-
-MODULES = (
-    demo, subjects, capture, loss, refine, guidance, noise, search, without, presets, sample, probe, views, evaluate,
-    metrics, selection, sweep,
-)  # fmt: skip
+from .nodes import MODULES
 
 WEB_DIRECTORY = "./web"
 

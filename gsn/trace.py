@@ -24,6 +24,9 @@ class StepInfo:
         return f"step {self.index} (sigma {self.sigma:.4g}, {100 * self.percent:.0f} %)"
 
 
+LOOPS = ("refine", "init_noise", "distribution")  # actions of many iterations at one step
+
+
 @dataclass(frozen=True)
 class Record:
     """One evaluation of the loss. Every per-image list has one entry per image of the batch."""
@@ -85,6 +88,10 @@ class Trace:
     notes: list[str] = field(default_factory=list)  # everything a person should be told
     plan: list[str] = field(default_factory=list)  # what was to be done at which steps, in words, before it began
 
+    def names(self, count: int) -> list[str]:
+        """One for each of so many subject maps."""
+        return [self.labels[s] if s < len(self.labels) else f"subject {s + 1}" for s in range(count)]
+
     def to_json(self) -> str:
         """The whole trace except the maps, which are named by step, iteration and shape."""
         kept = [
@@ -110,3 +117,12 @@ class TraceHandle:
     """The socket's value: empty until the model it came with has been sampled."""
 
     trace: Trace | None = None
+
+    def of_the_run(self, socket: str) -> Trace:
+        """Raises ValueError before the run; socket: of the asking node, whose wire makes it wait for the picture."""
+        if self.trace is None:
+            raise ValueError(
+                "the model of this trace has not been sampled yet. Connect the decoded picture"
+                f" (VAE Decode, after the sampler) to '{socket}', so that this node runs after the sampler"
+            )
+        return self.trace

@@ -5,13 +5,14 @@ from __future__ import annotations
 from comfy_api.latest import io
 from typing_extensions import override
 
-from ..gsn.host.sampling.run import with_action
+from ..gsn.host.sampling.attach import with_action
 from ..gsn.interventions.guide import Guide
 from ..gsn.interventions.schedule import SCHEDULES
 from ..gsn.losses.objective import objective
 from ..gsn.methods.plan import Action
 from ..gsn.methods.steps import Step
-from .io import CATEGORY, STEP_TOOLTIP, loss_input, model_input, trace_output, unit_input
+from .inputs import loss_input, model_input, range_inputs, step_size_input
+from .sockets import CATEGORY, patch_outputs
 
 
 class GSNGuidance(io.ComfyNode):
@@ -28,36 +29,17 @@ class GSNGuidance(io.ComfyNode):
             search_aliases=["attend and excite", "generative semantic nursing", "missing subject"],
             inputs=[
                 model_input(),
-                io.Float.Input(
-                    "step_size",
-                    default=20.0,
-                    min=0.0,
-                    max=10000.0,
-                    step=0.5,
-                    tooltip="How far each nudge goes; 20 as in the papers. 0 = off, exactly.",
-                ),
+                step_size_input("How far each nudge goes; 20 as in the papers. 0 = off, exactly."),
                 io.Combo.Input(
                     "schedule",
                     options=list(SCHEDULES),
                     default="sqrt",
                     tooltip="sqrt: falls to 0.71 of the step size over the run. constant: does not.",
                 ),
-                io.Float.Input(
-                    "first_step", default=0.0, min=-1e6, max=1e6, step=0.01, round=False, tooltip=STEP_TOOLTIP
-                ),
-                io.Float.Input(
-                    "last_step",
-                    default=24.0,
-                    min=-1e6,
-                    max=1e6,
-                    step=0.01,
-                    round=False,
-                    tooltip="Last guided step, included. " + STEP_TOOLTIP,
-                ),
-                unit_input("step_unit"),
+                *range_inputs("", "Last guided step, included. "),
                 loss_input(),
             ],
-            outputs=[io.Model.Output(), trace_output()],
+            outputs=patch_outputs(),
         )
 
     @classmethod

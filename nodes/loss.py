@@ -5,11 +5,11 @@ from __future__ import annotations
 from comfy_api.latest import io
 from typing_extensions import override
 
-from ..gsn.host.errors import GsnError
+from ..gsn.host.errors import named
 from ..gsn.losses import LOSSES
 from ..gsn.losses.loss import Loss as LossEntry
 from ..gsn.losses.objective import PAPER, Term, objective
-from .io import CATEGORY, Loss
+from .sockets import CATEGORY, Loss
 
 _INPUTS = {bool: io.Boolean.Input, int: io.Int.Input, float: io.Float.Input}
 
@@ -37,7 +37,14 @@ class GSNLoss(io.ComfyNode):
             category=CATEGORY,
             description="What the attention maps of the subjects should look like. Chain several to add them up.",
             search_aliases=[
-                "attend and excite", "attention loss", "iou", "initno", "a-star", "focus", "conform", "self-cross",
+                "attend and excite",
+                "attention loss",
+                "iou",
+                "initno",
+                "a-star",
+                "focus",
+                "conform",
+                "self-cross",
             ],  # fmt: skip
             inputs=[
                 io.DynamicCombo.Input(
@@ -60,10 +67,7 @@ class GSNLoss(io.ComfyNode):
         name = method["method"]
         settings = tuple((key, value) for key, value in method.items() if key != "method" and value is not None)
         own = (PAPER if name == "paper" else objective(Term(name, settings=settings))).scaled(weight)
-        try:
-            own.check_terms()
-        except ValueError as error:
-            raise GsnError(f"GSNLoss: {error}") from None
+        named("GSNLoss", own.check_terms)
         return io.NodeOutput(own if add_to is None else add_to + own)
 
 

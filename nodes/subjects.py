@@ -7,7 +7,8 @@ from comfy_api.latest import io
 from ..gsn.host.tokens import encode_with_subjects
 from ..gsn.text.regions import read_boxes
 from ..gsn.text.subjects import SubjectError
-from .io import CATEGORY
+from .inputs import FOLDED
+from .sockets import CATEGORY, Subjects
 
 
 class GSNSubjects(io.ComfyNode):
@@ -60,19 +61,17 @@ class GSNSubjects(io.ComfyNode):
                     default=0,
                     min=0,
                     max=16384,
-                    advanced=True,
-                    optional=True,
                     tooltip="Width in pixels of what the boxes were drawn on, which may differ from the picture's. 0:"
                     " the boxes are fractions, 0 to 1.",
+                    **FOLDED,
                 ),
                 io.Int.Input(
                     "canvas_height",
                     default=0,
                     min=0,
                     max=16384,
-                    advanced=True,
-                    optional=True,
                     tooltip="Height in pixels of what the boxes were drawn on; 0 if they are fractions.",
+                    **FOLDED,
                 ),
                 io.Mask.Input(
                     "masks",
@@ -85,9 +84,7 @@ class GSNSubjects(io.ComfyNode):
                 io.Conditioning.Output(
                     display_name="conditioning", tooltip="The encoded prompt; carries the subjects with it."
                 ),
-                io.Custom("GSN_SUBJECTS").Output(
-                    display_name="subjects", tooltip="The subjects alone, for nodes that ask for them."
-                ),
+                Subjects.Output(display_name="subjects", tooltip="The subjects alone, for nodes that ask for them."),
                 io.String.Output(
                     display_name="token table",
                     tooltip="Every token with the chosen ones marked. Connect Preview as Text to read it.",

@@ -1,17 +1,15 @@
-"""GSNSweep and GSNSeeds: many methods and many seeds in one queued workflow, every picture comparable with the next."""
+"""GSNSweep: many methods in one queued workflow."""
 
 from __future__ import annotations
 
 from comfy_api.latest import io
 from typing_extensions import override
 
-from ..gsn.host.errors import GsnError
 from ..gsn.host.preset_files import file_state, swept
-from ..gsn.host.sampling.image_seeds import with_seeds
-from ..gsn.host.sampling.run import with_plan
+from ..gsn.host.sampling.attach import with_plan
 from ..gsn.methods.presets import plan_of
-from ..gsn.methods.sweep import read_seeds
-from .io import CATEGORY, Case, model_input
+from .inputs import model_input
+from .sockets import CATEGORY, Case, Trace
 
 
 class GSNSweep(io.ComfyNode):
@@ -50,9 +48,7 @@ class GSNSweep(io.ComfyNode):
             ],
             outputs=[
                 io.Model.Output(is_output_list=True),
-                io.Custom("GSN_TRACE").Output(
-                    display_name="trace", is_output_list=True, tooltip="What happened, for each method."
-                ),
+                Trace.Output(display_name="trace", is_output_list=True, tooltip="What happened, for each method."),
                 io.String.Output(
                     display_name="label",
                     is_output_list=True,
@@ -82,36 +78,4 @@ class GSNSweep(io.ComfyNode):
         return io.NodeOutput(models, [handle for _, handle in made], labels, [prompt] * count, [case] * count)
 
 
-class GSNSeeds(io.ComfyNode):
-    @classmethod
-    @override
-    def define_schema(cls):
-        return io.Schema(
-            node_id="GSNSeeds",
-            display_name="GSN Seeds",
-            category=CATEGORY,
-            description="A seed of its own for every image of a batch, so that each is the picture of that seed"
-            " alone: comparable across methods, and independent of the batch's size. The sampler's own seed no longer"
-            " makes the noise. Put it between the model and any sampler.",
-            search_aliases=["batch seeds", "seed list", "per image seed", "same seed"],
-            inputs=[
-                model_input(),
-                io.String.Input("seeds", default="0-3", tooltip="Whole numbers and ranges: 0-15, 40. One per image."),
-            ],
-            outputs=[
-                io.Model.Output(),
-                io.Int.Output(display_name="count", tooltip="How many: for batch_size of Empty Latent Image."),
-            ],
-        )
-
-    @classmethod
-    @override
-    def execute(cls, model, seeds) -> io.NodeOutput:
-        try:
-            numbers = read_seeds(seeds)
-        except ValueError as error:
-            raise GsnError(f"GSNSeeds: {error}") from None
-        return io.NodeOutput(with_seeds(model, "GSNSeeds", numbers), len(numbers))
-
-
-NODES = [GSNSweep, GSNSeeds]
+NODES = [GSNSweep]

@@ -21,5 +21,13 @@ def _register(name):
     spec.loader.exec_module(module)
 
 
+def pytest_terminal_summary(terminalreporter):
+    """What tests measured, whichever process they ran in."""
+    for report in terminalreporter.getreports("passed") + terminalreporter.getreports("failed"):
+        for name, said in report.user_properties:
+            if name == "measured":
+                terminalreporter.write_line(said)
+
+
 for package in ("gsn", "lab"):
     _register(package)

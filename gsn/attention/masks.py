@@ -7,10 +7,14 @@ Deviation: where the weak class is level 0 alone, InitNO's mask has every cell; 
 
 from __future__ import annotations
 
+import numpy as np
 import torch
 from torch import Tensor
 
 _LEVELS = 256
+# Which cells of [B, S, h, w] are neighbours: those side by side in one map, and none of another map.
+_SIDE_BY_SIDE = np.zeros((3, 3, 3, 3), bool)
+_SIDE_BY_SIDE[1, 1, 1, :] = _SIDE_BY_SIDE[1, 1, :, 1] = True
 
 
 @torch.no_grad()
@@ -32,16 +36,10 @@ def otsu_masks(maps: Tensor) -> Tensor:
 @torch.no_grad()
 def peak_components(maps: Tensor, masks: Tensor) -> Tensor:
     """The cells of each mask that a way over its cells, side by side, joins to the map's peak: bool [B, S, h, w]."""
-    flat = maps.flatten(2)
-    reached = torch.zeros_like(flat, dtype=torch.bool).scatter_(2, flat.argmax(2, keepdim=True), True).view_as(masks)
-    reached &= masks
-    while True:
-        grown = reached.clone()
-        grown[..., 1:, :] |= reached[..., :-1, :]
-        grown[..., :-1, :] |= reached[..., 1:, :]
-        grown[..., 1:] |= reached[..., :-1]
-        grown[..., :-1] |= reached[..., 1:]
-        grown &= masks
-        if torch.equal(grown, reached):
-            return reached
-        reached = grown
+    from scipy.ndimage import label  # slow to import, and only InitNO's loss asks
+
+    numbered = np.empty(masks.shape, np.int32)  # by the part that a cell belongs to; 0: none
+    label(masks.cpu().numpy(), _SIDE_BY_SIDE, output=numbered)
+    parts = torch.from_numpy(numbered).to(masks.device)
+    peaks = parts.flatten(2).gather(2, maps.flatten(2).argmax(2, keepdim=True))
+    return masks & (parts == peaks[..., None])

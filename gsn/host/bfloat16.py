@@ -1,4 +1,4 @@
-"""What the processor can do, as PyTorch tells it."""
+"""Whether the processor computes in bfloat16, as PyTorch tells it."""
 
 from __future__ import annotations
 

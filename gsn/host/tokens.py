@@ -16,8 +16,8 @@ from typing import Any
 
 from torch import Tensor
 
-from ..text.choose import choose_subjects
 from ..text.locate import TokenRow, locate_subjects
+from ..text.parse import choose_subjects
 from ..text.prompt import EMBEDDING, Prompt, read_prompt
 from ..text.regions import Box, with_boxes, with_masks
 from ..text.subjects import SUBJECTS_KEY, SubjectError, Subjects, TextStream, token_table

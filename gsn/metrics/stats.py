@@ -1,10 +1,11 @@
-"""Intervals and tests for success rates. Standard library and numpy; also loaded by its path from scripts."""
+"""Intervals and tests for success rates: scipy's, for what can be counted here. Also loaded by its path from scripts.
+
+scipy.stats takes half a second to import, so it is imported where it is used: loading the pack does not pay for it.
+"""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
-from statistics import NormalDist
 
 import numpy as np
 
@@ -17,18 +18,15 @@ def wilson(successes: int, n: int, confidence: float = 0.95) -> tuple[float, flo
     Unlike the normal approximation it stays in 0..1 and has a width at 0 and at n successes. The trials are
     taken as independent. n = 0 gives (0, 1): nothing is known.
     """
+    from scipy.stats import binomtest
+
     _check_confidence(confidence)
     if not 0 <= successes <= n:
         raise ValueError(f"{successes} successes of {n} trials: there can be no fewer than 0 and no more than all")
     if n == 0:
         return 0.0, 1.0
-    z, p = NormalDist().inv_cdf((1 + confidence) / 2), successes / n
-    centre, half = p + z * z / (2 * n), z * math.sqrt(p * (1 - p) / n + z * z / (4 * n * n))
-    scale = 1 + z * z / n
-    # At the ends the bound is exactly 0 or 1; rounding would leave it some 1e-17 off.
-    low = 0.0 if successes == 0 else (centre - half) / scale
-    high = 1.0 if successes == n else (centre + half) / scale
-    return low, high
+    found = binomtest(successes, n).proportion_ci(confidence, method="wilson")
+    return float(found.low), float(found.high)
 
 
 def bootstrap_mean(
@@ -39,20 +37,23 @@ def bootstrap_mean(
     One value per unit that was sampled: give the means over the prompts, since images of one prompt are not
     independent. The same values and seed give the same interval. One value gives (v, v, v).
     """
+    from scipy.stats import bootstrap
+
     _check_confidence(confidence)
     data = np.asarray(values, np.float64)
     if data.ndim != 1 or data.size == 0:
         raise ValueError(f"a mean needs a list of at least one value, got shape {data.shape}")
     if not np.isfinite(data).all():
         raise ValueError("a mean needs finite values; leave out or repair the rows without a score")
-    rng = np.random.default_rng(seed)
-    rows = max(1, _AT_ONCE // data.size)
-    means = [
-        data[rng.integers(0, data.size, (min(rows, resamples - first), data.size))].mean(1)
-        for first in range(0, resamples, rows)
-    ]
-    low, high = np.quantile(np.concatenate(means), [(1 - confidence) / 2, (1 + confidence) / 2])
-    return float(data.mean()), float(low), float(high)
+    mean = float(data.mean())
+    if data.size == 1:
+        return mean, mean, mean
+    # `random_state` is `rng` since scipy 1.15, which still takes both; many a ComfyUI has an older one.
+    found = bootstrap(
+        (data,), np.mean, n_resamples=resamples, batch=max(1, _AT_ONCE // data.size), confidence_level=confidence,
+        method="percentile", random_state=np.random.default_rng(seed),  # pyright: ignore[reportCallIssue]
+    ).confidence_interval  # fmt: skip
+    return mean, float(found.low), float(found.high)
 
 
 def sign_test(won: int, lost: int) -> float:
@@ -60,11 +61,11 @@ def sign_test(won: int, lost: int) -> float:
 
     On paired successes this is McNemar's exact test. No pair gives 1.
     """
+    from scipy.stats import binomtest
+
     if won < 0 or lost < 0:
         raise ValueError(f"{won} won and {lost} lost: counts are at least 0")
-    n = won + lost
-    tail = sum(math.comb(n, k) for k in range(min(won, lost) + 1)) / 2**n
-    return min(1.0, 2 * tail)
+    return float(binomtest(won, won + lost).pvalue) if won + lost else 1.0
 
 
 def _check_confidence(confidence: float) -> None:

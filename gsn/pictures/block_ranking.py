@@ -7,12 +7,12 @@ from collections.abc import Sequence
 from torch import Tensor
 
 from ..attention.block_scores import BlockScore
-from .canvas import INK, LINES, MUTED, Sheet, text_width, wrapped
+from .canvas import Canvas, text_width, wrapped
+from .colours import INK, LINES, MUTED, TRACK
 
 _EM = 44  # drawn at twice the size, then reduced
 _MOST = 40  # bars
 _WIDTH = 1800
-_TRACK = (238, 238, 236)  # behind a bar
 _COLUMNS = ("score", "separation", "concentration", "maps")
 
 
@@ -22,29 +22,28 @@ def block_ranking(scores: Sequence[BlockScore], chosen: int, told: str) -> Tenso
     lines = wrapped(told, em, _WIDTH - 2 * em)
     top = em * 3 + len(lines) * em * 3 // 2 + em * 2
     row = em * 9 // 5
-    sheet = Sheet(_WIDTH, top + row * len(shown) + em * (4 if len(scores) > _MOST else 2), em)
-    sheet.text(em, em, "How well each block tells the subjects apart", em * 5 // 4, INK)
-    sheet.lines(em, em * 3, lines, em, MUTED)
+    canvas = Canvas(_WIDTH, top + row * len(shown) + em * (4 if len(scores) > _MOST else 2), em)
+    canvas.text(em, em, "How well each block tells the subjects apart", em * 5 // 4, INK)
+    canvas.lines(em, em * 3, lines, em, MUTED)
     names = max(text_width(one.name, em) for one in shown)
     widths = [max(text_width(head, em), text_width("128 x 128", em)) + em for head in _COLUMNS]
     left, right = em * 2 + names, _WIDTH - em - sum(widths)
     ends = [right + sum(widths[: n + 1]) for n in range(len(widths))]
     for head, end in zip(_COLUMNS, ends, strict=True):
-        sheet.text(end, top - em // 2, head, em, MUTED, "rs")
+        canvas.text(end, top - em // 2, head, em, MUTED, "rs")
     most = max(shown[0].score, 1e-9)
     for number, one in enumerate(shown):
         y = top + row * number
         strong = number < chosen
-        sheet.text(left - em, y + row // 2, one.name, em, INK if strong else MUTED, "rm")
-        sheet.draw.rectangle((left, y + 6, right - 1, y + row - 7), fill=_TRACK)
+        canvas.text(left - em, y + row // 2, one.name, em, INK if strong else MUTED, "rm")
+        canvas.draw.rectangle((left, y + 6, right - 1, y + row - 7), fill=TRACK)
         length = round((right - left) * max(one.score, 0) / most)
         if length > 0:
-            sheet.draw.rectangle((left, y + 6, left + length - 1, y + row - 7), fill=LINES[0] if strong else LINES[5])
+            canvas.draw.rectangle((left, y + 6, left + length - 1, y + row - 7), fill=LINES[0] if strong else LINES[5])
         h, w = one.grid
         cells = (f"{one.score:.3f}", f"{one.separation:.3f}", f"{one.concentration:.3f}", f"{w} x {h}")
         for text, end in zip(cells, ends, strict=True):
-            sheet.text(end, y + row // 2, text, em, INK if strong else MUTED, "rm")
+            canvas.text(end, y + row // 2, text, em, INK if strong else MUTED, "rm")
     if len(scores) > _MOST:
-        sheet.text(em, top + row * len(shown) + em, f"{len(scores) - _MOST} more blocks score less", em, MUTED)
-    return sheet.tensor(2)
-
+        canvas.text(em, top + row * len(shown) + em, f"{len(scores) - _MOST} more blocks score less", em, MUTED)
+    return canvas.tensor(2)

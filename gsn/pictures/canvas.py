@@ -1,4 +1,4 @@
-"""The light sheet that everything is drawn on, its colours and its measures.
+"""The light canvas that every picture is drawn on: text, lines, pasted pictures and their sizes.
 
 Pillow's built-in font knows ASCII and little else.
 """
@@ -14,17 +14,14 @@ import torch.nn.functional as F
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
-PAPER, INK, MUTED, RULE = (250, 250, 248), (28, 30, 34), (112, 116, 124), (222, 223, 222)
-# Okabe and Ito's colours, which stay apart for colour-blind readers.
-LINES = ((0, 114, 178), (213, 94, 0), (0, 158, 115), (204, 121, 167), (230, 159, 0), (86, 180, 233))
-YES, NO = (0, 158, 115), (213, 94, 0)
-TILE = (224, 448)  # pixels of a tile's longer side: smaller pictures are enlarged, larger ones reduced
+from .colours import PAPER
 
+TILE = (224, 448)  # pixels of a tile's longer side: smaller pictures are enlarged, larger ones reduced
 Size = tuple[int, int]  # width, height in pixels
 
 
-class Sheet:
-    """A light canvas in pixels; `em` is its unit of type and space."""
+class Canvas:
+    """In pixels; `em` is its unit of type and space."""
 
     def __init__(self, width: int, height: int, em: int):
         self.image = Image.new("RGB", (width, height), PAPER)
@@ -91,20 +88,3 @@ def resized(picture: Tensor, size: Size) -> np.ndarray:
     channels = picture[..., :3].detach().float().cpu().permute(2, 0, 1)[None]
     large = F.interpolate(channels, (size[1], size[0]), mode="bicubic", antialias=True)
     return large[0].expand(3, -1, -1).permute(1, 2, 0).clamp(0, 1).numpy()
-
-
-def value_range(values: np.ndarray) -> tuple[float, float]:
-    """Ends of a value axis with some air; never of zero length."""
-    if not len(values):
-        return 0.0, 1.0
-    low, high = float(values.min()), float(values.max())
-    air = max(0.06 * (high - low), 0.05 * max(abs(high), 1e-3))
-    return low - air, high + air
-
-
-def ticks(low: float, high: float, most: int) -> list[float]:
-    """Round numbers between the ends, about `most` of them at most."""
-    rough = (high - low) / most
-    power = 10.0 ** np.floor(np.log10(rough))
-    step = next(power * k for k in (1, 2, 5, 10) if power * k >= rough)
-    return [float(n * step) for n in range(int(np.ceil(low / step)), int(np.floor(high / step)) + 1)]

@@ -12,7 +12,9 @@ import numpy as np
 from torch import Tensor
 
 from ..selection.step import Place, Selection
-from .canvas import INK, LINES, MUTED, NO, RULE, Sheet, text_width, ticks, value_range, wrapped
+from .axes import ticks, value_range
+from .canvas import Canvas, text_width, wrapped
+from .colours import INK, LINES, MUTED, NO, RULE
 
 _EM = 36  # drawn at twice the size, then reduced
 _WIDTH = 1900
@@ -31,27 +33,27 @@ def selection_plot(selection: Selection) -> Tensor:
     panel = 15 * em
     top, line = em * 6, em * 3 // 2
     height = top + 2 * (panel + 4 * em) + (len(told) * line + em if told else 0)
-    sheet = Sheet(_WIDTH, height, em)
-    sheet.text(em, em, chosen, em * 3 // 2, INK)
-    sheet.text(em, em * 13 // 4, lead, em, MUTED)
+    canvas = Canvas(_WIDTH, height, em)
+    canvas.text(em, em, chosen, em * 3 // 2, INK)
+    canvas.text(em, em * 13 // 4, lead, em, MUTED)
     sets = []
     for n, one in enumerate(selection.sets):
         name = one.name if one.weight == 1 else f"{one.name} (counts {100 * one.weight:.0f} %)"
         sets.append((name, LINES[n % len(LINES)], list(zip(one.rates, one.intervals, strict=True))))
-    _panel(sheet, (em, top, inner, panel), selection, sets, percent=True)
+    _panel(canvas, (em, top, inner, panel), selection, sets, percent=True)
     summed = list(zip(selection.totals, selection.intervals, strict=True))
     total = [("sum of the sets, each scaled to 0..1", INK, summed)]
-    _panel(sheet, (em, top + panel + 4 * em, inner, panel), selection, total)
-    sheet.lines(em, top + 2 * (panel + 4 * em), told, em, NO)
-    return sheet.tensor(2)
+    _panel(canvas, (em, top + panel + 4 * em, inner, panel), selection, total)
+    canvas.lines(em, top + 2 * (panel + 4 * em), told, em, NO)
+    return canvas.tensor(2)
 
 
 def _panel(
-    sheet: Sheet, box: tuple[int, int, int, int], selection: Selection,
+    canvas: Canvas, box: tuple[int, int, int, int], selection: Selection,
     lines: Sequence[tuple[str, tuple, Points]], percent: bool = False,
 ) -> None:  # fmt: skip
     """box = (x, y, width, height); lines: name, colour, points."""
-    em = sheet.em
+    em = canvas.em
     x, y, width, height = box
     left, right, top, bottom = x + 4 * em, x + width - em, y + 2 * em, y + height - 2 * em
     ends = np.array([end for *_, points in lines for _, interval in points for end in interval])
@@ -65,39 +67,39 @@ def _panel(
         return bottom - (value - low) / (high - low) * (bottom - top)
 
     mark = at[selection.best]
-    sheet.draw.rectangle((mark - em, top, mark + em, bottom), fill=_MARK)
+    canvas.draw.rectangle((mark - em, top, mark + em, bottom), fill=_MARK)
     for tick in ticks(low, high, 5):
-        sheet.draw.line((left, up(tick), right, up(tick)), RULE, em // 15)
+        canvas.draw.line((left, up(tick), right, up(tick)), RULE, em // 15)
         said = f"{100 * tick:.3g} %" if percent else f"{tick:.3g}"
-        sheet.text(left - em // 2, up(tick), said, em * 4 // 5, MUTED, "rm")
-    _legend(sheet, left, y, right, lines)
+        canvas.text(left - em // 2, up(tick), said, em * 4 // 5, MUTED, "rm")
+    _legend(canvas, left, y, right, lines)
     for n, (_, colour, points) in enumerate(lines):
         shift = gap * (n / (len(lines) - 1) - 0.5) * 0.6 if len(lines) > 1 else 0.0  # bars side by side
         where = [a + shift for a in at]
         pale = tuple((c + 2 * 255) // 3 for c in colour)
         for a, (_, (bottom_end, top_end)) in zip(where, points, strict=True):
-            sheet.draw.line((a, up(max(bottom_end, low)), a, up(min(top_end, high))), pale, em // 7)
+            canvas.draw.line((a, up(max(bottom_end, low)), a, up(min(top_end, high))), pale, em // 7)
         path = [(a, up(value)) for a, (value, _) in zip(where, points, strict=True)]
-        sheet.draw.line(path, colour, em // 8, joint="curve")
+        canvas.draw.line(path, colour, em // 8, joint="curve")
         for c, point in enumerate(path):
-            sheet.draw.circle(point, em * (0.34 if c == selection.best else 0.2), colour)
-    _axis(sheet, selection, at, bottom, right)
+            canvas.draw.circle(point, em * (0.34 if c == selection.best else 0.2), colour)
+    _axis(canvas, selection, at, bottom, right)
 
 
-def _legend(sheet: Sheet, left: int, y: int, right: int, lines: Sequence[tuple[str, tuple, Points]]) -> None:
-    em, x = sheet.em, left
+def _legend(canvas: Canvas, left: int, y: int, right: int, lines: Sequence[tuple[str, tuple, Points]]) -> None:
+    em, x = canvas.em, left
     for name, colour, _ in lines:
         if x + 2 * em + text_width(name, em) > right:
-            sheet.text(x, y, "...", em, MUTED, "lm")
+            canvas.text(x, y, "...", em, MUTED, "lm")
             break
-        sheet.draw.line((x, y, x + em * 3 // 2, y), colour, em // 6)
-        sheet.text(x + 2 * em, y, name, em, INK, "lm")
+        canvas.draw.line((x, y, x + em * 3 // 2, y), colour, em // 6)
+        canvas.text(x + 2 * em, y, name, em, INK, "lm")
         x += 4 * em + text_width(name, em)
 
 
-def _axis(sheet: Sheet, selection: Selection, at: list[float], bottom: int, right: int) -> None:
+def _axis(canvas: Canvas, selection: Selection, at: list[float], bottom: int, right: int) -> None:
     """The candidates' values, as many as there is room for, the winner's always; and their unit."""
-    em, (values, unit) = sheet.em, _values(selection.places)
+    em, (values, unit) = canvas.em, _values(selection.places)
     size = em * 4 // 5
     texts = [f"{value:.4g}" for value in values]
     taken: list[tuple[float, float]] = []
@@ -105,8 +107,8 @@ def _axis(sheet: Sheet, selection: Selection, at: list[float], bottom: int, righ
         half = text_width(texts[c], size) / 2 + em / 3
         if all(at[c] + half < a or at[c] - half > b for a, b in taken):
             taken.append((at[c] - half, at[c] + half))
-            sheet.text(at[c], bottom + em // 2, texts[c], size, INK if c == selection.best else MUTED, "ma")
-    sheet.text(right, bottom + em * 7 // 4, unit, size, MUTED, "ra")
+            canvas.text(at[c], bottom + em // 2, texts[c], size, INK if c == selection.best else MUTED, "ma")
+    canvas.text(right, bottom + em * 7 // 4, unit, size, MUTED, "ra")
 
 
 def _values(places: Sequence[Place]) -> tuple[list[float], str]:

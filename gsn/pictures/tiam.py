@@ -1,4 +1,4 @@
-"""What a TIAM score saw, as IMAGE tensors [1, H, W, 3] float32 in 0..1."""
+"""What a TIAM score saw: pictures with boxes and verdicts, and bars of rates; IMAGE [1, H, W, 3] float32 in 0..1."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from torch import Tensor
 from ..metrics.detections import WHOLE, Detection
 from ..metrics.tiam import ImageScore, Rate, Summary
 from ..metrics.tiam_report import place
-from .canvas import INK, LINES, MUTED, NO, RULE, YES, Sheet, fitted, resized, text_width, wrapped
+from .canvas import Canvas, fitted, resized, text_width, wrapped
+from .colours import INK, LINES, MUTED, NO, RULE, TRACK, YES
 
 _MOST = 64  # pictures on a sheet
 _PER_LINE = 8
 _EM = 44  # of the bars; drawn at twice the size, then reduced
 _WIDTH = 1400
-_TRACK = (238, 238, 236)
 
 
 @dataclass(frozen=True)
@@ -46,17 +46,17 @@ def verdicts(seen: Sequence[Verdict], threshold: float) -> Tensor:
     told += f" The first {_MOST} of {len(seen)} pictures." if len(seen) > _MOST else ""
     head = wrapped(told, em, max(across * cell[0] - em, 24 * em))
     top = 2 * em + len(head) * em * 3 // 2 + em // 2
-    sheet = Sheet(max(across * cell[0] - em, 24 * em) + 4 * em, top + rows * cell[1] + em, em)
-    sheet.lines(2 * em, 2 * em, head, em, MUTED)
+    canvas = Canvas(max(across * cell[0] - em, 24 * em) + 4 * em, top + rows * cell[1] + em, em)
+    canvas.lines(2 * em, 2 * em, head, em, MUTED)
     for n, (one, lines) in enumerate(zip(shown, texts, strict=True)):
         x, y = 2 * em + n % across * cell[0], top + em + n // across * cell[1]
-        _picture(sheet, x, y, one, threshold, size)
-        y = sheet.lines(x, y + size[1] + em // 2, lines, em, INK)
+        _picture(canvas, x, y, one, threshold, size)
+        y = canvas.lines(x, y + size[1] + em // 2, lines, em, INK)
         for i, subject in enumerate(one.subjects):
             text, good = _said(one, i)
-            sheet.text(x, y, f"{'+' if good else '-'} {subject}{text}", em, YES if good else NO)
+            canvas.text(x, y, f"{'+' if good else '-'} {subject}{text}", em, YES if good else NO)
             y += em * 3 // 2
-    return sheet.tensor()
+    return canvas.tensor()
 
 
 def bars(main: Summary, told: str) -> Tensor:
@@ -66,30 +66,30 @@ def bars(main: Summary, told: str) -> Tensor:
     lines = wrapped(told, em, _WIDTH - 2 * em)
     top = em * 5 + len(lines) * em * 3 // 2
     height = em * 9 // 5
-    sheet = Sheet(_WIDTH, top + height * len(rows) + em * 4, em)
-    sheet.text(em, em, f"TIAM {100 * main.tiam:.1f} %: which subject is found", em * 5 // 4, INK)
-    sheet.lines(em, em * 3, lines, em, MUTED)
+    canvas = Canvas(_WIDTH, top + height * len(rows) + em * 4, em)
+    canvas.text(em, em, f"TIAM {100 * main.tiam:.1f} %: which subject is found", em * 5 // 4, INK)
+    canvas.lines(em, em * 3, lines, em, MUTED)
     left = em * 2 + max(text_width(name, em) for name, _, _ in rows)
     right = _WIDTH - em * 2 - text_width("100.0 %", em)
     bottom = top + height * len(rows)
     for tick in range(0, 101, 25):
         x = left + (right - left) * tick // 100
-        sheet.draw.line((x, top - em // 4, x, bottom + em // 4), RULE, 3)
-        sheet.text(x, bottom + em // 2, f"{tick} %", em * 4 // 5, MUTED, "ma")
+        canvas.draw.line((x, top - em // 4, x, bottom + em // 4), RULE, 3)
+        canvas.text(x, bottom + em // 2, f"{tick} %", em * 4 // 5, MUTED, "ma")
     for n, (name, one, colour) in enumerate(rows):
         y = top + height * n
         middle = y + height // 2
-        sheet.text(left - em, middle, name, em, INK, "rm")
-        sheet.draw.rectangle((left, y + 8, right, y + height - 9), fill=_TRACK)
+        canvas.text(left - em, middle, name, em, INK, "rm")
+        canvas.draw.rectangle((left, y + 8, right, y + height - 9), fill=TRACK)
         if one.rate > 0:
-            sheet.draw.rectangle((left, y + 8, left + round((right - left) * one.rate), y + height - 9), fill=colour)
+            canvas.draw.rectangle((left, y + 8, left + round((right - left) * one.rate), y + height - 9), fill=colour)
         ends = [left + round((right - left) * end) for end in (one.low, one.high)]
-        sheet.draw.line((ends[0], middle, ends[1], middle), INK, 4)
+        canvas.draw.line((ends[0], middle, ends[1], middle), INK, 4)
         for end in ends:
-            sheet.draw.line((end, middle - em // 4, end, middle + em // 4), INK, 4)
-        sheet.text(right + em // 2, middle, f"{100 * one.rate:.1f} %", em, INK, "lm")
-    sheet.text(em, bottom + em * 2, "Lines: 95 % intervals (Wilson).", em * 4 // 5, MUTED)
-    return sheet.tensor(2)
+            canvas.draw.line((end, middle - em // 4, end, middle + em // 4), INK, 4)
+        canvas.text(right + em // 2, middle, f"{100 * one.rate:.1f} %", em, INK, "lm")
+    canvas.text(em, bottom + em * 2, "Lines: 95 % intervals (Wilson).", em * 4 // 5, MUTED)
+    return canvas.tensor(2)
 
 
 def _bar_rows(main: Summary) -> list[tuple[str, Rate, tuple]]:
@@ -102,25 +102,25 @@ def _bar_rows(main: Summary) -> list[tuple[str, Rate, tuple]]:
     return rows
 
 
-def _picture(sheet: Sheet, x: int, y: int, one: Verdict, threshold: float, limits: tuple[int, int]) -> None:
+def _picture(canvas: Canvas, x: int, y: int, one: Verdict, threshold: float, limits: tuple[int, int]) -> None:
     """The picture in the upper left of its cell, its boxes (none where only the whole picture is known), its frame."""
     height, width = one.picture.shape[:2]
     factor = min(limits[0] / width, limits[1] / height)
     size = max(1, round(width * factor)), max(1, round(height * factor))
-    sheet.paste(x, y, resized(one.picture, size))
-    em = sheet.em
+    canvas.paste(x, y, resized(one.picture, size))
+    em = canvas.em
     for found in one.detections:
         if found.score < threshold or found.label not in one.subjects or found.box == WHOLE:
             continue
         colour = LINES[one.subjects.index(found.label) % len(LINES)]
         x0, y0, x1, y1 = (round(edge * size[n % 2]) for n, edge in enumerate(found.box))
-        sheet.draw.rectangle((x + x0, y + y0, x + max(x1 - 1, x0), y + max(y1 - 1, y0)), outline=colour, width=2)
+        canvas.draw.rectangle((x + x0, y + y0, x + max(x1 - 1, x0), y + max(y1 - 1, y0)), outline=colour, width=2)
         text = f"{found.label} {found.score:.2f}"
         wide = text_width(text, em * 4 // 5) + em // 2
         left, at = x + max(0, min(x0, size[0] - wide)), max(y, y + y0 - em)
-        sheet.draw.rectangle((left, at, left + wide, at + em), fill=colour)
-        sheet.text(left + em // 4, at + em // 2, text, em * 4 // 5, (255, 255, 255), "lm")
-    sheet.frame(x, y, size, YES if one.score.success else NO)
+        canvas.draw.rectangle((left, at, left + wide, at + em), fill=colour)
+        canvas.text(left + em // 4, at + em // 2, text, em * 4 // 5, (255, 255, 255), "lm")
+    canvas.frame(x, y, size, YES if one.score.success else NO)
 
 
 def _said(one: Verdict, i: int) -> tuple[str, bool]:

@@ -24,7 +24,6 @@ different candidates share prompts and seeds, which makes it more so.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
@@ -171,14 +170,11 @@ def select(
 
 def chance_range(n: int, rate: float, candidates: int) -> float:
     """The mean range, in images, of so many independent counts Binomial(n, rate): what chance alone gives."""
-    if rate <= 0 or rate >= 1:
-        return 0.0
-    k = np.arange(n + 1)
-    factorials = np.array([math.lgamma(i + 1) for i in range(n + 1)])
-    choose = factorials[n] - factorials - factorials[::-1]
-    below = np.exp(choose + k * math.log(rate) + (n - k) * math.log1p(-rate)).cumsum()  # P(X <= k)
-    largest = (1 - below[:-1] ** candidates).sum()  # a mean is the sum of P(X >= k)
-    smallest = ((1 - below[:-1]) ** candidates).sum()
+    from scipy.stats import binom  # slow to import
+
+    below = binom.cdf(np.arange(n), n, rate)  # P(X <= k)
+    largest = (1 - below**candidates).sum()  # a mean is the sum of P(X > k)
+    smallest = ((1 - below) ** candidates).sum()
     return float(largest - smallest)
 
 

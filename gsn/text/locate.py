@@ -11,7 +11,7 @@ import difflib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from .choose import Choice
+from .parse import Choice
 from .prompt import Prompt, Word, fold
 from .subjects import Subject, SubjectError, Subjects, TextStream
 

@@ -1,5 +1,6 @@
-"""Which words of a prompt are its subjects, and which describe them: rules, no model, the same answer every
-time.
+"""The subject parser: which words of a prompt are its subjects, and which describe them.
+
+Rules, no model, the same answer every time.
 
 Read from left to right, a phrase is a run of describing words and nouns. A noun phrase is a subject when it
 has an article, a number or a possessive, or when a word such as "and", "with", "next to", "on" or a verb

@@ -173,7 +173,7 @@ def our_iterations(shape: str, iterations: int, memory: str, blocks: str = "auto
     import torch
 
     from gsn.attention.block_ranges import parse_blocks
-    from gsn.host.sampling.run import with_plan
+    from gsn.host.sampling.attach import with_plan
     from gsn.interventions.refine import Refine
     from gsn.methods.plan import Action, CaptureSpec, Plan
     from gsn.methods.steps import Step
@@ -210,7 +210,9 @@ def comfyui_iterations(shape: str, iterations: int, pytorch_attention: bool, lea
     import torch
     from comfy.ldm.modules.attention import attention_pytorch
 
-    from gsn.host.attention.capture import CaptureDone, Collector, choose_layers
+    from gsn.host.attention.capture import Collector
+    from gsn.host.attention.early_exit import CaptureDone
+    from gsn.host.attention.layers import choose_layers
     from gsn.host.families import Position
     from gsn.host.families.unet import UNET
     from gsn.methods.model_presets import MODEL_PRESETS

@@ -75,15 +75,15 @@ def whole_run(variant: str, count: int) -> list[float]:
     run = nodes.common_ksampler
     if variant == "paper":
         pack = sys.modules[str(ROOT).replace(".", "_x_")]
-        package = sys.modules[f"{pack.__name__}.gsn.subjects"]
+        package = sys.modules[f"{pack.__name__}.gsn.text.subjects"]
         items = tuple(package.Subject(str(c), {"clip": (c,)}) for c in SUBJECT_COLUMNS)
         stream = package.TextStream("clip", 0, 77, tuple(range(1, 10)), (0,), ("x",) * 77)
         positive[0][1][package.SUBJECTS_KEY] = package.Subjects("bench", items, (stream,))
-        presets = sys.modules[f"{pack.__name__}.gsn.presets"]
+        presets = sys.modules[f"{pack.__name__}.gsn.methods.presets"]
         plan, _ = presets.plan_of("bench", "paper", presets.PRESETS["paper"])
 
         def run(patcher, *settings, **more):
-            return sys.modules[f"{pack.__name__}.gsn.host.sampling"].sample(patcher, *settings, 1.0, plan=plan)
+            return sys.modules[f"{pack.__name__}.gsn.host.sampling.ksampler"].sample(patcher, *settings, 1.0, plan=plan)
 
     seconds = []
     with torch.inference_mode():

@@ -127,7 +127,8 @@ def paper_loss(probabilities, words):
 
 def our_maps(network, family, layers, columns, position, leaf, sigma, more):
     """[1, h, w, T] of these layers by the pack's call, inside its contexts; more: of `apply_model`."""
-    from gsn.host.attention.capture import CaptureDone, Collector
+    from gsn.host.attention.capture import Collector
+    from gsn.host.attention.early_exit import CaptureDone
 
     collector, options = Collector(layers, columns), {"transformer_options": {}}
     family.attach(options, collector.sink, position, more["c_crossattn"].shape[1])
@@ -156,7 +157,7 @@ def ours(shape, depth, count, recompute=False):
     import torch
 
     from gsn.host.families import family_of
-    from gsn.host.gradient.checkpointing import walking
+    from gsn.host.gradient.checkpointing import track_blocks
     from gsn.host.gradient.differentiable import differentiable
     from gsn.host.sampling.memory import pages
 
@@ -165,8 +166,8 @@ def ours(shape, depth, count, recompute=False):
     layers = [layer for layer in family.layers(network) if shape.part in ("", layer.key[0])]
     z, more = inputs(shape)
     of_words, sigma = word_columns(subjects(shape)), torch.tensor([SIGMA])
-    walk = walking(family.blocks(network), layers[-1].key, recompute)
-    with pages(z.device, keep=not recompute), differentiable(network, "bench"), walk as position:
+    blocks = track_blocks(family.blocks(network), layers[-1].key, recompute)
+    with pages(z.device, keep=not recompute), differentiable(network, "bench"), blocks as position:
         return iterations(
             shape, lambda leaf: our_maps(network, family, layers, of_words, position, leaf, sigma, more), z, count
         )
@@ -219,7 +220,7 @@ def capture(count, naively=False):
     load_comfyui()
     import torch
 
-    from gsn.host.attention.capture import text_probabilities
+    from gsn.host.attention.softmax import text_probabilities
     from gsn.host.families import TextAttention
 
     generator = torch.Generator().manual_seed(3)

@@ -221,8 +221,9 @@ def counted(real: Real) -> dict:
     """Numbers at the highest, for each cell of the latent, with blocks kept ("fast") and computed again ("low")."""
     import torch
 
-    from gsn.host.attention.capture import choose_layers, last_layer
-    from gsn.host.gradient.checkpointing import walking
+    from gsn.host.attention.early_exit import last_layer
+    from gsn.host.attention.layers import choose_layers
+    from gsn.host.gradient.checkpointing import track_blocks
     from gsn.host.gradient.differentiable import differentiable
     from gsn.methods.plan import CaptureSpec
 
@@ -236,7 +237,7 @@ def counted(real: Real) -> dict:
     for way in WAYS:
         with (
             differentiable(network, "kept"),
-            walking(family.blocks(network), last, way == "low") as position,
+            track_blocks(family.blocks(network), last, way == "low") as position,
             alive_tensors() as alive,
         ):
             leaf = z.detach().requires_grad_(True)

@@ -24,7 +24,7 @@ sys.path.insert(0, str(ROOT))
 
 from gsn.methods.presets import PRESETS  # noqa: E402
 from lab.study.models import Model, demo_model  # noqa: E402
-from lab.study.rows import ABOUT  # noqa: E402
+from lab.study.store import ABOUT  # noqa: E402
 from lab.study.study import PLAIN, Method, from_json  # noqa: E402
 from lab.tools.environment import Environment, make_base  # noqa: E402
 from lab.tools.server import Server  # noqa: E402

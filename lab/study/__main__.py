@@ -1,4 +1,4 @@
-"""`python -m evaluation`: what dev.py study runs in the virtual environment."""
+"""`python -m lab.study`: what dev.py study runs in the virtual environment."""
 
 import sys
 

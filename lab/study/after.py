@@ -1,4 +1,4 @@
-"""What is made of a study's folder afterwards: `python dev.py study report|sheet|score|join|export|page|votes DIR`."""
+"""What is made of a study's folder afterwards: `python dev.py study NAME DIR`, for each NAME of `COMMANDS`."""
 
 from __future__ import annotations
 
@@ -14,8 +14,9 @@ from lab.tools.environment import STORE, log
 from . import export, tables, user_study
 from .contact_sheet import contact_sheet
 from .report import write_results
-from .rows import ABOUT, Store
+from .rows import PACKED
 from .scores import check_scorers, make_detector, make_scorers, pixels, scored
+from .store import ABOUT, Store
 from .study import PLAIN, Study, StudyError, joined
 from .worker import Where
 
@@ -179,6 +180,18 @@ def join(parser: argparse.ArgumentParser, rest: list[str]) -> int:
     return 0
 
 
+def pack(parser: argparse.ArgumentParser, rest: list[str]) -> int:
+    """Keep the rows compressed from now on, for a folder whose rows go into git: rows.jsonl becomes rows.jsonl.gz."""
+    options = parser.parse_args(rest)
+    with _store(options.folder) as store:
+        _opened(store)
+        store.pack()
+    log(str(store.folder / PACKED))
+    if options.json:
+        print(json.dumps({"rows": str(store.folder / PACKED)}), flush=True)
+    return 0
+
+
 def export_(parser: argparse.ArgumentParser, rest: list[str]) -> int:
     """Copy one method's pictures into the layout that GenEval's or T2I-CompBench's own programs read."""
     parser.add_argument("--layout", choices=export.LAYOUTS, required=True)
@@ -237,5 +250,6 @@ def votes(parser: argparse.ArgumentParser, rest: list[str]) -> int:
 
 
 COMMANDS = {
-    "report": report, "sheet": sheet, "score": score, "join": join, "export": export_, "page": page, "votes": votes,
+    "report": report, "sheet": sheet, "score": score, "join": join, "pack": pack, "export": export_, "page": page,
+    "votes": votes,
 }  # fmt: skip

@@ -16,9 +16,9 @@ from lab.tools.server import ServerError
 
 from . import tables
 from .models import Model, named_model
-from .rows import Store
 from .run import Progress, lacking, run_here
 from .scores import check_scorers, check_subjects, make_detector
+from .store import Store
 from .study import PLAIN, Method, Study, StudyError, joined, label_of
 from .worker import Where
 from .workflow import check_method, check_user_workflow, is_workflow
@@ -27,7 +27,7 @@ QUICK = {"methods": "plain,Ours", "prompts": 4, "seeds": "0-3", "split": "valida
 EPILOG = """
 The same command goes on where it was stopped. In a folder that holds a study, what is not said is as in the folder:
 --out alone goes on with it, and --out with --prompts 20, say, adds prompts to it.
-Other uses: study report|sheet|score|join|export|page|votes DIR (each with --help). docs/study.md has all of it.
+Other uses: study report|sheet|score|join|pack|export|page|votes DIR (each with --help). docs/study.md has all of it.
 """
 
 

@@ -7,9 +7,10 @@ from collections.abc import Sequence
 
 from PIL import Image
 
-from gsn.pictures.canvas import INK, MUTED, NO, YES, Sheet, fitted, wrapped
+from gsn.pictures.canvas import Canvas, fitted, wrapped
+from gsn.pictures.colours import INK, MUTED, NO, YES
 
-from .rows import Store
+from .store import Store
 from .study import StudyError, label_of
 
 EM, GAP, LEFT, TILE = 14, 6, 150, (112, 192)  # pixels; TILE: of a picture's longer side, at least and at most
@@ -33,19 +34,19 @@ def contact_sheet(store: Store, rows: Sequence[dict], labels: Sequence[str], see
     width, height = fitted(*next(iter(pictures.values())).size, TILE)
     heads = {label: wrapped(label, EM, width) for label in labels}
     top = GAP + max(map(len, heads.values())) * EM * 3 // 2 + GAP
-    sheet = Sheet(LEFT + len(labels) * (width + GAP), top + len(prompts) * (height + GAP), EM)
+    canvas = Canvas(LEFT + len(labels) * (width + GAP), top + len(prompts) * (height + GAP), EM)
     for column, label in enumerate(labels):
-        sheet.lines(LEFT + column * (width + GAP), GAP, heads[label], EM, INK)
+        canvas.lines(LEFT + column * (width + GAP), GAP, heads[label], EM, INK)
     for line, prompt in enumerate(prompts):
         y = top + line * (height + GAP)
-        sheet.lines(GAP, y, wrapped(prompt, EM, LEFT - 2 * GAP), EM, INK)
+        canvas.lines(GAP, y, wrapped(prompt, EM, LEFT - 2 * GAP), EM, INK)
         for column, label in enumerate(labels):
             if (prompt, label) in pictures:
                 x = LEFT + column * (width + GAP)
                 small = pictures[prompt, label].resize((width, height), Image.Resampling.BICUBIC)
-                sheet.image.paste(small, (x, y))
-                sheet.frame(x, y, (width, height), COLOURS[shown[prompt, label]["success"]])
-    return sheet.image
+                canvas.image.paste(small, (x, y))
+                canvas.frame(x, y, (width, height), COLOURS[shown[prompt, label]["success"]])
+    return canvas.image
 
 
 def _opened(store: Store, row: dict) -> Image.Image:

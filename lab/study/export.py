@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
-from .rows import Store
+from .store import Store
 from .study import StudyError, label_of
 
 LAYOUTS = ("geneval", "t2i-compbench")

@@ -21,8 +21,8 @@ from typing import Any
 from lab.tools.environment import ROOT
 from lab.tools.server import ServerError, ServerGone
 
-from .rows import Store
 from .run import Progress, keep
+from .store import Store
 from .study import Batch, Study, StudyError
 from .worker import Made, Steady, Where
 

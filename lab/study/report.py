@@ -16,7 +16,7 @@ from gsn.metrics.stats import wilson
 
 from . import tables
 from .charts import Line, Point, curve, ranking
-from .rows import REJECTED, Store
+from .store import REJECTED, Store
 from .study import PLAIN, Study, label_of
 from .tables import Cell
 

@@ -1,8 +1,8 @@
-"""RESULTS.md: its tables and figures, from the rows and reports that are kept in this repository.
+"""RESULTS.md and the pages beside it: their tables and figures, from the rows and reports that this repository keeps.
 
-`python -m lab.study.results` writes what stands between its markers, and the figures beside it; what is said around
-them is written by hand. tests/unit/lab/test_results.py says when that is due. A study's folder is kept below
-`results/` as `study.json` and `rows.jsonl`, without its pictures.
+`python -m lab.study.results` writes what stands between their markers, and the figures beside them; what is said around
+those is written by hand. tests/unit/lab/test_results.py says when that is due. A study's folder is kept below
+`results/` as `study.json` and `rows.jsonl.gz` (`dev.py study pack`), without its pictures.
 """
 
 from __future__ import annotations
@@ -21,12 +21,14 @@ from gsn.text.prompt_sets import PromptSet
 from . import tables
 from .charts import Line, Point, curve
 from .report import PAPER, markdown_table, ranked
-from .rows import ABOUT, ROWS
+from .rows import rows_data
+from .store import ABOUT
 from .study import PLAIN, Study, from_json
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parents[1]
-RESULTS, KEPT, FIGURES = HERE / "RESULTS.md", HERE / "results", HERE / "figures"
+KEPT, FIGURES = HERE / "results", HERE / "figures"
+PAGES = tuple(HERE / f"RESULTS{name}.md" for name in ("", "_SECOND_TRAINING", "_THREE_ENTITIES"))
 LABELS = KEPT / "labels.jsonl"
 VALIDATION = {
     "unet": ROOT / "demo" / "validation.json",
@@ -47,8 +49,7 @@ _MARKED = re.compile(r"(<!-- ([a-z]+)(?: ([a-z0-9_]+))? -->\n).*?(<!-- / -->)", 
 def study_of(name: str) -> tuple[Study, list[dict]]:
     """A kept study and its rows in its own order."""
     study = from_json((KEPT / name / ABOUT).read_text(encoding="utf-8"), name)
-    lines = (KEPT / name / ROWS).read_text(encoding="utf-8").splitlines()
-    return study, tables.ordered(study, map(json.loads, lines))
+    return study, tables.ordered(study, map(json.loads, rows_data(KEPT / name).splitlines()))
 
 
 def report_of(model: str) -> dict:
@@ -366,7 +367,7 @@ PARTS: dict[str, Callable[[str], Sequence[str]]] = {
 
 
 def written(text: str) -> str:
-    """RESULTS.md with its parts made anew. Raises KeyError on a marker that names no part."""
+    """A page with its parts made anew. Raises KeyError on a marker that names no part."""
 
     def part(match: re.Match) -> str:
         return match[1] + "\n".join(PARTS[match[2]](match[3] or "")) + "\n" + match[4]
@@ -376,18 +377,20 @@ def written(text: str) -> str:
 
 def figures() -> dict[Path, str]:
     found = {FIGURES / f"steps_{model}.svg": figure(model) for model, path in VALIDATION.items() if path.exists()}
-    for name in _named("methods"):
-        found |= methods_figures(name)
+    for part, name in marked():
+        if part == "methods":
+            found |= methods_figures(name)
     return found
 
 
-def _named(part: str) -> list[str]:
-    """What RESULTS.md shows a part of."""
-    return [match[3] for match in _MARKED.finditer(RESULTS.read_text(encoding="utf-8")) if match[2] == part]
+def marked() -> list[tuple[str, str]]:
+    """Every part that a page shows, and of what."""
+    return [found.group(2, 3) for page in PAGES for found in _MARKED.finditer(page.read_text(encoding="utf-8"))]
 
 
 def write() -> None:
-    RESULTS.write_text(written(RESULTS.read_text(encoding="utf-8")), encoding="utf-8")
+    for page in PAGES:
+        page.write_text(written(page.read_text(encoding="utf-8")), encoding="utf-8")
     FIGURES.mkdir(exist_ok=True)
     for path, drawn in figures().items():
         path.write_text(drawn, encoding="utf-8")

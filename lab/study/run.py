@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from lab.tools.environment import log
 from lab.tools.server import ServerError
 
-from .rows import Store
+from .store import Store
 from .study import Batch, Study, StudyError
 from .worker import Made, Steady, Where
 

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 from gsn.metrics.stats import bootstrap_mean, sign_test, wilson
 
-from .rows import KEY
+from .store import KEY
 from .study import PLAIN, Study, label_of
 
 _FIXED = (*KEY, "image", "sha256")

@@ -20,7 +20,7 @@ from pathlib import Path
 
 from PIL import Image
 
-from .rows import Store
+from .store import Store
 from .study import StudyError, label_of
 
 CHOICES = ("left", "right", "both", "neither")

@@ -51,7 +51,7 @@ def run(request):
                 image.save(out / f"{name}.png")
             log(f"  seed {seed}: {time.monotonic() - start:.1f} s ({seed + 1} of {request['seeds']})")
     scores = {name: judge(images, text) for name, images in pictures.items()}
-    before_after(text, pictures, scores).save(out / "before_after.png")
+    before_after(text, pictures, scores).save(out / "before_after.png", optimize=True)
     names = [n for n in ("before_after", "heatmaps", "loss") if (out / f"{n}.png").exists()]
     return {
         "comfyui": version,

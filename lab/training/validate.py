@@ -8,6 +8,7 @@ compared with the plain one of the same prompt and seed.
 from __future__ import annotations
 
 import json
+import re
 import time
 from pathlib import Path
 
@@ -139,5 +140,11 @@ def run(model: DemoModel, work: Path) -> dict:
                  "seeds": list(SEEDS), "sampler": model.sampler.named, **result},
         "detector": detector.check(work),
     }
-    model.report.write_text(json.dumps(report, indent=1))
+    model.report.write_text(compact(report))
     return report
+
+
+def compact(report: dict) -> str:
+    """JSON with each innermost list on one line: every picture's verdict on a line of its own would be most of it."""
+    innermost = re.compile(r"\[\s+([^][{}]*?)\s+\]")
+    return innermost.sub(lambda found: f"[{' '.join(found[1].split())}]", json.dumps(report, indent=1))

@@ -202,12 +202,12 @@ class Comfy:
         comfy.utils.set_progress_bar_global_hook(hook)
         for name in EXTRAS:
             self.extra(name)
-        self._pack = self._load(ROOT)
-        self.toy = self._load(TOYS)
+        self._pack = self.load(ROOT)
+        self.toy = self.load(TOYS)
         gc.collect()
         gc.freeze()  # what is loaded by now stays: looking through it takes 0.3 s after every prompt
 
-    def _load(self, path, parent="custom_nodes"):
+    def load(self, path, parent="custom_nodes"):
         lines = []
         handler = logging.Handler(logging.WARNING)
         handler.emit = lambda record: lines.append(record.getMessage())
@@ -222,7 +222,7 @@ class Comfy:
 
     def extra(self, name):
         """Loads one of ComfyUI's own extra node files, such as "nodes_train"."""
-        self._load(COMFYUI / "comfy_extras" / f"{name}.py", "comfy_extras")
+        self.load(COMFYUI / "comfy_extras" / f"{name}.py", "comfy_extras")
 
     def pack(self, name=""):
         """A module of the loaded pack by its dotted name inside the repository, such as "gsn.host.sampling.split"."""

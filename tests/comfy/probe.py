@@ -19,12 +19,12 @@ class Probe:
             self.found = look(run, action, step)
             return torch.zeros_like(step.x)
 
-        monkeypatch.setattr(host._Run, "_act", act)
+        monkeypatch.setattr(host.Run, "act", act)
 
 
 def words_of(run):
     """Every word's column on the text axis, of every chunk and stream."""
-    return run.entries[0][1].word_columns()
+    return run.facts.entries[0][1].word_columns()
 
 
 def objective(maps, words=range(1, 9)):
@@ -39,15 +39,15 @@ def own_forward(comfy, run, step, needs=frozenset(), recompute=False):
     """The pack's own call at the step, as (latent, rows) -> AttentionMaps."""
     with ExitStack() as stack:
         stack.enter_context(comfy.pack("gsn.host.gradient.differentiable").differentiable(step.model, "test"))
-        walk = comfy.pack("gsn.host.gradient.checkpointing").walking(
+        blocks = comfy.pack("gsn.host.gradient.checkpointing").track_blocks(
             run.reading.family.blocks(step.model), run.reading.last(needs), recompute
         )
-        position = stack.enter_context(walk)
+        position = stack.enter_context(blocks)
         host = comfy.pack("gsn.host.attention.forward")
         ordinary = host.OpenedStep(
             step.x.detach().clone(), step.sigma.clone(), 1.0, step.model, step.model_k, step.extra_args
         )
-        entry, subjects = run.entries[0]
+        entry, subjects = run.facts.entries[0]
         yield host.EntryForward(entry, subjects, run.histories[0], run.reading, needs, position, ordinary)
 
 
@@ -85,7 +85,7 @@ def plain_pass(comfy, toy, run, step):
     import comfy.model_management as mm
     import comfy.samplers as samplers
 
-    text, image = sum(s.length for s in run.entries[0][1].streams), None
+    text, image = sum(s.length for s in run.facts.entries[0][1].streams), None
     found, before_text, places = [], [], []
 
     def watch(function, q, k, v, heads, mask=None, **kwargs):
@@ -140,7 +140,7 @@ def plain_pass(comfy, toy, run, step):
             options = comfy.pack("gsn.host.attention.forward").plain_options(step.extra_args["model_options"])
             options["transformer_options"]["optimized_attention_override"] = watch
             sigma = step.sigma.clone().expand(leaf.shape[0])
-            samplers.calc_cond_batch(step.model, [[run.entries[0][0]]], leaf, sigma, options)
+            samplers.calc_cond_batch(step.model, [[run.facts.entries[0][0]]], leaf, sigma, options)
             offered = run.reading.family.layers(step.model)
             assert len(found) == toy.calls == len(offered)
             by_layer = list(zip(found, offered, strict=True))

@@ -1,7 +1,8 @@
 """The real server in a process of its own, and a real browser to look at it.
 
-Nothing here imports ComfyUI. The server has the pack and the toy models among its custom nodes, so that
-templates that start from a checkpoint can be run without one.
+Nothing here imports ComfyUI. The server has the pack, as the registry's package lays it out and without the rest of the
+repository, and the toy models among its custom nodes, so that templates that start from a checkpoint can be run
+without one.
 """
 
 import asyncio
@@ -17,7 +18,8 @@ from pathlib import Path
 import aiohttp
 import pytest
 
-from lab.tools.environment import ROOT, Environment, make_base
+from lab.tools.environment import PACK, ROOT, Environment, make_base
+from lab.tools.package import copy_package
 from lab.tools.server import Server
 
 TOYS = ROOT / "tests" / "comfy" / "toy_models"
@@ -31,6 +33,9 @@ def environment(tmp_path_factory):
     if not (comfyui / "main.py").exists():
         raise RuntimeError(f"No ComfyUI at {comfyui}. `python dev.py test` installs it; or set GSN_COMFYUI.")
     base = make_base(tmp_path_factory.mktemp("base"))
+    pack = base / "custom_nodes" / PACK
+    pack.unlink()  # the link to this repository: what an artist has is the package
+    copy_package(pack)
     shutil.copytree(TOYS, base / "custom_nodes" / "toy_models", ignore=shutil.ignore_patterns("__pycache__"))
     write_checkpoint(comfyui, base / "models" / "checkpoints" / CHECKPOINT)
     return Environment(Path(sys.executable), comfyui, base)

@@ -63,6 +63,23 @@ def test_templates_are_listed_with_a_picture(server):
         assert template.with_suffix(".jpg").exists(), f"{template.stem} has no thumbnail"
 
 
+def test_the_pack_is_the_registrys_package_and_makes_a_picture(environment, server, object_info):
+    """Nothing of the repository but what `.comfyignore` leaves is there, and the shortest template needs no more."""
+    pack = environment.base / "custom_nodes" / PACK
+    assert our_nodes(object_info) and not pack.is_symlink() and (pack / "pyproject.toml").is_file()
+    assert not any((pack / name).exists() for name in ("lab", "tests", "dev.py", ".git"))
+    workflow = json.loads((ROOT / "workflows" / "gsn_two_nodes.json").read_text())
+    prompt = ui_to_api(workflow, object_info)
+    (sampler,) = (one["inputs"] for one in prompt.values() if one["class_type"] == "KSampler")
+    (refinement,) = (one["inputs"] for one in prompt.values() if one["class_type"] == "SingleStepIterRef")
+    sampler["steps"], refinement["iterations"] = 20, 2
+    outputs = server.run(prompt, timeout=600)
+    (made,) = (one["images"] for one in outputs.values() if one.get("images"))
+    for entry in made:
+        with Image.open(io.BytesIO(server.image(entry))) as picture:
+            assert min(picture.size) >= 128 and any(low < high for low, high in picture.convert("RGB").getextrema())
+
+
 # 25 steps: the latest step that a template refines is 24
 SMALL = {"width": 128, "height": 128, "batch_size": 1, "iterations": 3, "steps": 25, "set.count": 2}
 SMALL |= {"rounds": 2, "last_iterations": 6, "candidates": 4}

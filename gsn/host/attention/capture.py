@@ -1,87 +1,18 @@
-"""From a model call to attention maps: which layers count, and stopping once the last of them has spoken."""
+"""From a model call to attention maps: the reports of the layers that are read, averaged."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from functools import partial
-from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ...attention.block_ranges import parse_blocks
 from ...attention.maps import AttentionMaps
-from ...methods.model_presets import ModelPreset
-from ...methods.plan import CaptureSpec
 from ..errors import GsnError
-from ..families import Family, ImageAttention, Layer, TextAttention
-
-
-class CaptureDone(Exception):
-    """Raised inside the model once the last wanted layer has reported; never leaves the host."""
-
-
-def choose_layers(family: Family, model: Any, spec: CaptureSpec, preset: ModelPreset) -> tuple[Layer, ...]:
-    """The layers to read. Raises GsnError where the model has no such block or resolution."""
-    offered = family.layers(model)
-    blocks = parse_blocks(preset.blocks) if spec.blocks is None else spec.blocks
-    ratio = spec.ratio or (preset.ratio if spec.blocks is None else None)
-    chosen = list(offered)
-    if spec.blocks is not None:
-        for wanted in spec.blocks:
-            there = [layer.number for layer in offered if layer.part == wanted.part]
-            missing = [f" block {n}" for n in wanted.named() if n not in there] or ([] if there else [" blocks"])
-            if missing:
-                raise GsnError(
-                    f"AttentionCapture: the model has no text attention in {wanted.part}{missing[0]};"
-                    f" it has {_offer(offered)}"
-                )
-    if blocks is not None:
-        chosen = [one for one in chosen if any(wanted.holds(one.part, one.number) for wanted in blocks)]
-    if ratio is not None:
-        chosen = [layer for layer in chosen if abs(layer.ratio - ratio) < 1e-6]
-    if not chosen:
-        ratios = sorted({f"1/{round(1 / layer.ratio)}" for layer in offered})
-        raise GsnError(
-            f"AttentionCapture: no text attention at 1/{round(1 / (ratio or 1))} of the latent's size in these"
-            f" blocks; the model has {_offer(offered)} at {', '.join(ratios)}"
-        )
-    return tuple(chosen)
-
-
-def last_layer(offered: Sequence[Layer], layers: tuple[Layer, ...], needs: frozenset[str]) -> tuple:
-    """Key of the layer after which a call may end that reads these, and what else is needed: see `AttentionMaps`."""
-    if "blocks" in needs:
-        return offered[-1].key
-    read = layers + finer_layers(tuple(offered), layers) if "fine" in needs else layers
-    return next(layer.key for layer in reversed(offered) if layer in read)
-
-
-def check_images(origin: str, needs: frozenset[str], layers: tuple[Layer, ...], offered: Sequence[Layer]) -> None:
-    """Raises GsnError where rows of self-attention are asked of layers that have none."""
-    if "self_rows" in needs and not any(layer.image for layer in layers):
-        raise GsnError(
-            f"{origin}: its loss reads how the picture attends to itself, and in {_offer(layers)} it does not; have"
-            f" AttentionCapture read others of this model: {_offer(tuple(one for one in offered if one.image))}"
-        )
-
-
-def grid_of(layers: tuple[Layer, ...], latent: Sequence[int]) -> tuple[int, int]:
-    """(h, w) of the maps that `Collector` will make of a latent of this shape, [..., h, w]: networks round up."""
-    cell = round(1 / max(layer.ratio for layer in layers))
-    return -(-latent[-2] // cell), -(-latent[-1] // cell)
-
-
-def finer_layers(offered: tuple[Layer, ...], layers: tuple[Layer, ...]) -> tuple[Layer, ...]:
-    """Those of the offered that see more detail than any of these."""
-    finest = max(layer.ratio for layer in layers)
-    return tuple(layer for layer in offered if layer.ratio > finest * (1 + 1e-6))
-
-
-def _offer(layers: tuple[Layer, ...]) -> str:
-    seen = dict.fromkeys(f"{layer.part}{layer.number}" for layer in layers)
-    return ", ".join(seen)
+from ..families import ImageAttention, Layer, TextAttention
+from .early_exit import CaptureDone
+from .softmax import cell_probabilities, text_probabilities
 
 
 class Collector:
@@ -162,61 +93,14 @@ def _refuse_changed_cells(key: tuple, call: ImageAttention) -> None:
 
 def _self_rows(calls: tuple[ImageAttention, ...], grid: tuple[int, int], cells: Tensor) -> Tensor:
     """AttentionMaps.self_rows: the mean over calls of each one's mean over heads, every one summing to 1."""
-    found = [_rows_of(call, _on_other_grid(cells, grid, call.grid)) for call in calls]
+    found = [cell_probabilities(call, _on_other_grid(cells, grid, call.grid)) for call in calls]
     found = [rows if rows.shape[2:] == grid else F.interpolate(rows, grid, mode="bilinear") for rows in found]
     return sum(rows / rows.sum((-1, -2), keepdim=True) for rows in found) / len(found)
-
-
-def _rows_of(call: ImageAttention, index: Tensor) -> Tensor:
-    """What the cells `index` [B, R] attend to in the picture, mean over heads: [B, R, h, w]."""
-    q = call.q.gather(2, index[:, None, :, None].expand(-1, call.q.shape[1], -1, call.q.shape[3]))
-    logits = q.float() @ call.k.float().transpose(-1, -2) * call.scale
-    if call.mask is not None:
-        logits = _masked(logits, call.mask, index)
-    return logits.softmax(-1)[..., call.image].mean(1).unflatten(-1, call.grid)
 
 
 def _on_other_grid(cells: Tensor, grid: tuple[int, int], other: tuple[int, int]) -> Tensor:
     y, x = cells // grid[1], cells % grid[1]
     return (y * other[0] // grid[0]) * other[1] + x * other[1] // grid[1]
-
-
-def _masked(logits: Tensor, mask: Tensor, index: Tensor) -> Tensor:
-    """logits [B, H, R, K] under the rows `index` [B, R] of a mask that broadcasts to [B, H, N, K]."""
-    mask = mask[(None,) * (4 - mask.dim())]
-    if mask.shape[2] > 1:
-        mask = mask.expand(logits.shape[0], -1, -1, -1)
-        mask = mask.gather(2, index[:, None, :, None].expand(-1, mask.shape[1], -1, mask.shape[3]))
-    return logits.masked_fill(~mask, -torch.inf) if mask.dtype == torch.bool else logits + mask
-
-
-def text_probabilities(call: TextAttention, columns: tuple[int, ...] | None = None) -> Tensor:
-    """The text columns of softmax(q k^T), mean over heads: [B, N, T] float32; nothing of size N x N is formed."""
-    q, k = call.q.float(), call.k.float()
-    length = call.text.stop - call.text.start
-    if k.shape[2] == length and call.mask is None:
-        return ((q @ k.transpose(-1, -2)) * call.scale).softmax(-1).mean(1)
-    wanted = torch.arange(length, device=q.device) if columns is None else torch.tensor(columns, device=q.device)
-    index = wanted + call.text.start
-    if call.log_sum is not None:
-        logits = (q @ k[:, :, index].transpose(-1, -2)) * call.scale
-        found = (logits - call.log_sum[..., None]).exp().mean(1)
-    else:
-        found = _columns(q, k, index, call.scale, call.mask)
-    return found if columns is None else q.new_zeros(*found.shape[:2], length).index_copy(-1, wanted, found)
-
-
-def _columns(q: Tensor, k: Tensor, index: Tensor, scale: float, mask: Tensor | None) -> Tensor:
-    """softmax(q k^T)[..., index], mean over heads, by fused attention whose values are one-hot vectors."""
-    if mask is not None and mask.dtype != torch.bool:
-        mask = mask.to(q.dtype)
-    size, found = q.shape[-1], []
-    for some in index.split(size):
-        values = q.new_zeros(k.shape[2], size)
-        values[some, torch.arange(len(some), device=q.device)] = 1
-        out = F.scaled_dot_product_attention(q, k, values.expand(*k.shape[:2], -1, -1), attn_mask=mask, scale=scale)
-        found.append(out[..., : len(some)].mean(1))
-    return torch.cat(found, -1)
 
 
 def _on_grid(maps: Tensor, grid: torch.Size, mode: str = "bilinear") -> Tensor:

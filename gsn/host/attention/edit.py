@@ -25,7 +25,7 @@ from ...text.subjects import Subjects
 from ...trace import Trace
 from ..families import Family
 from ..families.family import EditedImages
-from ..gradient.checkpointing import walking
+from ..gradient.checkpointing import track_blocks
 from .forward import EDIT_KEY
 
 log = logging.getLogger("gsn-nodes")
@@ -101,7 +101,7 @@ class Editing:
             return executor(x, t, c_concat, c_crossattn, control, transformer_options, **kwargs)
         self.asked = True
         model = executor.class_obj
-        with walking(self.family.blocks(model), ()) as position:
+        with track_blocks(self.family.blocks(model), ()) as position:
             position.options = options
             self.family.edit(model, options, images, position, x.shape)
             return executor(x, t, c_concat, c_crossattn, control, options, **kwargs)

@@ -23,7 +23,8 @@ from ..errors import GsnError
 from ..families import Family, ImageAttention, Layer, Position, TextAttention
 from ..families.family import Sink
 from ..gradient.inference_tensors import alias
-from .capture import CaptureDone, Collector, last_layer
+from .capture import Collector
+from .early_exit import CaptureDone, last_layer
 
 # Wrappers that keep state from step to step, or a compiled model: an extra call would disturb them.
 _STATEFUL = ("easycache", "lazycache", "torch.compile")

@@ -21,3 +21,5 @@ AURAFLOW = Joint(
     where=_behind_registers,
     kept={"double": 1.07, "single": 2.28},
 )
+
+FAMILIES = (AURAFLOW,)

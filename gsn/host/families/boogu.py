@@ -16,3 +16,5 @@ BOOGU = Joint(
     call=0,
     kept={"double": 1.06, "single": 2.15},
 )
+
+FAMILIES = (BOOGU,)

@@ -40,3 +40,5 @@ ANIMA = Joint(
     title="Anima", kinds=((known.Anima, "transformer"),), parts=_parts, patch=_patch,
     where=cross_first, call=1, brought=_written, kept={"block": 2.2},
 )  # fmt: skip
+
+FAMILIES = (COSMOS, ANIMA)

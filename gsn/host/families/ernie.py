@@ -17,3 +17,5 @@ ERNIE_IMAGE = Joint(
     silent=comfy.ldm.ernie.model,
     kept={"block": 2.5},
 )
+
+FAMILIES = (ERNIE_IMAGE,)

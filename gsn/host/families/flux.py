@@ -42,3 +42,5 @@ FLUX2 = Joint(
     where=_behind_filling, given=_filled_up, counts_references=True,
     kept={"double": 1.22, "single": 2.95},
 )  # fmt: skip
+
+FAMILIES = (FLUX, FLUX2)

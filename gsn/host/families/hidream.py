@@ -17,3 +17,5 @@ HIDREAM = Joint(
     where=image_then_texts,
     kept={"double": 0.88, "single": 1.22},
 )
+
+FAMILIES = (HIDREAM,)

@@ -19,3 +19,5 @@ HUNYUAN_DIT = Joint(
     silent=comfy.ldm.hydit.attn_layers,
     kept={"block": 1.7},
 )
+
+FAMILIES = (HUNYUAN_DIT,)

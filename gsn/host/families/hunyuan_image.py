@@ -16,3 +16,5 @@ HUNYUAN_IMAGE = Joint(
     where=image_last,
     kept={"double": 1.17, "single": 2.79},
 )
+
+FAMILIES = (HUNYUAN_IMAGE,)

@@ -14,3 +14,5 @@ IDEOGRAM4 = Joint(
     patch=lambda network: 1,
     kept={"block": 3.1},
 )
+
+FAMILIES = (IDEOGRAM4,)

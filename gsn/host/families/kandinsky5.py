@@ -17,3 +17,5 @@ KANDINSKY5 = Joint(
     call=1,
     kept={"block": 1.56},
 )
+
+FAMILIES = (KANDINSKY5,)

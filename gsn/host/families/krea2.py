@@ -14,3 +14,5 @@ KREA2 = Joint(
     patch=lambda network: network.patch,
     kept={"block": 2.6},
 )
+
+FAMILIES = (KREA2,)

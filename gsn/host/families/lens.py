@@ -25,3 +25,5 @@ JOYIMAGE = Joint(
     where=image_first,
     kept={"block": 1.14},
 )
+
+FAMILIES = (JOYIMAGE, LENS)

@@ -26,3 +26,5 @@ LUMINA = Joint(
     where=_behind_padding,
     kept={"block": 3.1},
 )
+
+FAMILIES = (LUMINA,)

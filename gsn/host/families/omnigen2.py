@@ -15,3 +15,5 @@ OMNIGEN2 = Joint(
     where=image_last,
     kept={"block": 2.2},
 )
+
+FAMILIES = (OMNIGEN2,)

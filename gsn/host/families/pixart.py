@@ -19,3 +19,5 @@ PIXART = Joint(
     silent=comfy.ldm.pixart.blocks,
     kept={"block": 1.66},
 )
+
+FAMILIES = (PIXART,)

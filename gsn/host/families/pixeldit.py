@@ -16,3 +16,5 @@ PIXELDIT = Joint(
     most=lambda network: network.txt_max_length,
     kept={"block": 1.34},
 )
+
+FAMILIES = (PIXELDIT,)

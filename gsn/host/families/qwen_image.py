@@ -15,3 +15,5 @@ QWEN_IMAGE = Joint(
     patch=lambda network: network.patch_size,
     kept={"block": 1.13},
 )
+
+FAMILIES = (QWEN_IMAGE,)

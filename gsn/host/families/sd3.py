@@ -17,3 +17,5 @@ SD3 = Joint(
     call=0,
     kept={"block": 1.2},
 )
+
+FAMILIES = (SD3,)

@@ -241,3 +241,5 @@ class _EditedBlocks(_InEveryBlock):
 
 
 UNET = Unet()
+
+FAMILIES = (UNET,)

@@ -1,4 +1,4 @@
-"""The way through the model's blocks: which one is running, and running it again instead of keeping it."""
+"""Which of the model's blocks is running, and gradient checkpointing: running one again instead of keeping it."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _KEPT = [
 
 
 @contextmanager
-def walking(blocks: Sequence[Block], last: tuple, recompute: bool = False) -> Iterator[Position]:
+def track_blocks(blocks: Sequence[Block], last: tuple, recompute: bool = False) -> Iterator[Position]:
     """Inside, the Position tells which block runs, also while backward recomputes one.
 
     recompute: where the Position's `recompute` stands at first. The block of the layer `last` is always kept:

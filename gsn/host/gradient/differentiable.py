@@ -7,11 +7,11 @@ plain backward is then silently wrong. So inside `differentiable`:
 - Linear and Conv modules run their own inference forward and are linear functions to autograd, which keeps
   nothing of them; backward fetches the weight again through ComfyUI. The forward is bit-equal, weights
   collect no gradients and none is kept alive by the graph.
-- The few other parameters and buffers (norms, embeddings, schedules) become ordinary tensors that share
+- The few other parameters and buffers (norms, embeddings, schedules) become normal tensors that share
   the same storage.
 - `a += b` makes a new tensor, as autograd and recomputation may need the old one.
 - Modules that are not the model's own (other packs' patches bring them) are treated alike when they first run,
-  and any other inference tensor a patch computes with is seen as an ordinary one.
+  and any other inference tensor a patch computes with is seen as a normal one.
 - Every attention function of ComfyUI computes by PyTorch's own, whoever holds it: some of the others have no
   backward, and would give a gradient that is silently wrong.
 - Rotary embeddings are computed by comfy-kitchen's own plain PyTorch code, not by its operators.
@@ -35,7 +35,7 @@ from comfy.weight_adapter.bypass import BypassForwardHook
 from torch import Tensor, nn
 
 from ..errors import GsnError
-from .frozen_layers import Frozen, norm
+from .frozen_layers import FrozenLayer, frozen_norm
 from .inference_tensors import OutOfPlace, alias
 
 _NORMS = (nn.GroupNorm, nn.LayerNorm, nn.RMSNorm)
@@ -163,7 +163,7 @@ def _prepare(module: nn.Module, changes: _Changes) -> None:
     elif isinstance(module, _NORMS) and _casts(module):
         own = module.__dict__
         changes.set(own, "comfy_cast_weights", True)
-        return changes.set(own, "forward_comfy_cast_weights", lambda x, m=module: norm(m, x))
+        return changes.set(own, "forward_comfy_cast_weights", lambda x, m=module: frozen_norm(m, x))
     for table in (module._parameters, module._buffers):
         for key, tensor in list(table.items()):
             if tensor is not None and (tensor.is_inference() or tensor.requires_grad):
@@ -201,14 +201,14 @@ def _freeze(module: Any, changes: _Changes) -> None:
     if _is_quantised(module):
         place, key = _forward_place(module)
         inner = place.get(key, module.forward)
-        return changes.set(place, key, lambda x, *args, **kw: Frozen.apply(x, module, inner, args, kw))
+        return changes.set(place, key, lambda x, *args, **kw: FrozenLayer.apply(x, module, inner, args, kw))
     if _casts(module):
         inner = module.forward_comfy_cast_weights
     else:
         plain = _plain_linear if isinstance(module, nn.Linear) else _plain_conv
         inner = partial(plain, module)
     changes.set(own, "comfy_cast_weights", True)
-    changes.set(own, "forward_comfy_cast_weights", lambda x, *args, **kw: Frozen.apply(x, module, inner, args, kw))
+    changes.set(own, "forward_comfy_cast_weights", lambda x, *args, **kw: FrozenLayer.apply(x, module, inner, args, kw))
 
 
 def _plain_linear(module: Any, x: Tensor) -> Tensor:

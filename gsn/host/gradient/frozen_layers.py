@@ -26,12 +26,12 @@ _FEW, _LARGE = 256, 2**20  # pixels, numbers in a weight: oneDNN lays the weight
 
 def _few(pixels: int, weight: Tensor) -> bool:
     """Whether a convolution to so many pixels is better a product with its weight [out, in, h, w] as it lies."""
-    ordinary = weight.device.type == "cpu" and weight.dtype == torch.float32 and weight.dim() == 4
-    return ordinary and pixels <= _FEW and weight.numel() >= _LARGE
+    slow = weight.device.type == "cpu" and weight.dtype == torch.float32 and weight.dim() == 4
+    return slow and pixels <= _FEW and weight.numel() >= _LARGE
 
 
-class FewPixels(TorchFunctionMode):
-    """While inside, convolutions of few pixels on a processor are products, whoever computes them."""
+class ConvolutionAsProduct(TorchFunctionMode):
+    """While inside, large convolutions of few pixels on a processor are products, whoever computes them."""
 
     def __torch_function__(self, func: Any, types: Any, args: tuple = (), kwargs: dict | None = None) -> Any:
         product = _product(*args, **(kwargs or {})) if func is nn.functional.conv2d else None
@@ -62,7 +62,7 @@ def _output_size(size: torch.Size, kernel: torch.Size, stride: Any, padding: Any
     return torch.Size((n + 2 * p - d * (k - 1) - 1) // s + 1 for n, k, s, p, d in zip(size, kernel, *each, strict=True))
 
 
-class Frozen(torch.autograd.Function):
+class FrozenLayer(torch.autograd.Function):
     """y = W x + b with a weight that is fetched again for the backward."""
 
     @staticmethod
@@ -70,7 +70,7 @@ class Frozen(torch.autograd.Function):
         ctx.module, ctx.shape, ctx.dtype = module, x.shape, x.dtype
         ctx.convolution = Convolution.of(module, kwargs) if hasattr(module, "kernel_size") else None
         large = ctx.convolution is not None and module.weight.numel() >= _LARGE
-        with torch.inference_mode(), FewPixels() if large else nullcontext():
+        with torch.inference_mode(), ConvolutionAsProduct() if large else nullcontext():
             y = inner(x.detach(), *args, **kwargs)
         return alias(y)
 
@@ -151,7 +151,7 @@ class Convolution:
             return torch.autograd.grad(self.changed(x, alias(weight), None), x, alias(gradient))[0]
 
 
-def norm(module: Any, x: Tensor) -> Tensor:
+def frozen_norm(module: Any, x: Tensor) -> Tensor:
     """A norm whose weight ComfyUI fetches: copied, since it is tiny and autograd keeps it."""
     weight = bias = None
     if module.weight is not None:

@@ -1,4 +1,4 @@
-"""Ordinary tensors in place of inference tensors, which autograd refuses, and new ones in place of changed ones."""
+"""Normal tensors in place of inference tensors, which autograd refuses, and new ones in place of changed ones."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from torch.overrides import TorchFunctionMode
 
 
 def alias(tensor: Tensor) -> Tensor:
-    """An ordinary tensor over the same storage; a copy where the device cannot share storage."""
+    """A normal tensor (autograd may save it) over the same storage; a copy where the device cannot share storage."""
     with torch.inference_mode(False), torch.no_grad():
         if type(tensor) not in (Tensor, nn.Parameter):
             return tensor.detach().clone()
@@ -22,7 +22,7 @@ def alias(tensor: Tensor) -> Tensor:
 
 
 class OutOfPlace(TorchFunctionMode):
-    """`a += b` and its kin rebind `a` to a new tensor of the same values; inference tensors come in as ordinary ones.
+    """`a += b` and its kin rebind `a` to a new tensor of the same values; inference tensors come in as normal ones.
 
     Python calls `add_` for it, so a model that writes `a.add_(b)` for its effect on `a` would be misled: such
     lines of ComfyUI's models work on parts (`a[:n].mul_(b)`), which are left in place.
@@ -34,15 +34,15 @@ class OutOfPlace(TorchFunctionMode):
         name, kwargs = getattr(function, "__name__", ""), kwargs or {}
         if not torch.is_grad_enabled() or name in ("__get__", "__set__"):
             return function(*args, **kwargs)
-        args = tuple(_ordinary(one) for one in args)
-        kwargs = {key: _ordinary(one) for key, one in kwargs.items()}
+        args = tuple(_normal(one) for one in args)
+        kwargs = {key: _normal(one) for key, one in kwargs.items()}
         instead = self._INSTEAD.get(name)
         if instead is not None and not _is_part(args[0]):
             return instead(*args, **kwargs).to(args[0].dtype)
         return function(*args, **kwargs)
 
 
-def _ordinary(value: Any) -> Any:
+def _normal(value: Any) -> Any:
     is_plain = type(value) in (Tensor, nn.Parameter)
     return alias(value) if is_plain and value.is_inference() else value
 

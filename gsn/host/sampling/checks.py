@@ -1,108 +1,71 @@
-"""What is checked of a run's conditioning and latent before its first model call."""
+"""What is refused before a run's first model call, as two lists: of what is asked, then of the run it is asked of."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable
 
 from torch import Tensor
 
-from ...text.subjects import SUBJECTS_KEY, Subjects
-from ..errors import GsnError
-from ..families import Family
+from ...methods.presets import refuse_other_models
+from ..attention.layers import check_images
+from ..errors import GsnError, named
+from ..gradient.differentiable import refuse_foreign
+from .facts import Facts
 
 
-def entries_of(conds: dict, family: Family, origin: str) -> list[tuple[dict, Subjects]]:
-    """The positive entries with at least one subject. Raises GsnError where no subjects travel with them."""
-    positive = [(entry, entry.get(SUBJECTS_KEY)) for entry in conds.get("positive") or []]
-    if not any(isinstance(subjects, Subjects) for _, subjects in positive):
-        others = [name for name, entries in conds.items() if name != "positive"
-                  and any(isinstance(e.get(SUBJECTS_KEY), Subjects) for e in entries or [])]  # fmt: skip
-        if others:
-            raise GsnError(
-                f"{origin}: the subjects are in the {others[0]} conditioning only; connect GSNSubjects to the positive"
-                " input (a plain CLIPTextEncode is right for the negative)"
-            )
-        raise GsnError(
-            f"{origin}: the positive conditioning carries no subjects; it was made by another encode node. Replace the"
-            " positive CLIPTextEncode by GSNSubjects (same CLIP, same text) and connect its CONDITIONING"
-        )
-    widths = sorted({text.cond.shape[-1] for entry, _ in positive if (text := entry["model_conds"].get("c_crossattn"))})
-    if len(widths) > 1:
-        raise GsnError(
-            f"{origin}: the positive conditioning mixes texts of {' and '.join(map(str, widths))} channels, which come"
-            " from different kinds of text encoder; make all of it with this model's CLIP"
-        )
-    found = [(entry, subjects) for entry, subjects in positive if isinstance(subjects, Subjects) and subjects.items]
-    for entry, subjects in found:
-        length = family.brought(entry)
-        if length != subjects.text_length:
-            raise GsnError(
-                f"{origin}: the positive conditioning has {length} text tokens, but GSNSubjects located the subjects in"
-                f" {subjects.text_length}; a node between them (ConditioningConcat, another encoder) changed the text."
-                " Put GSNSubjects last, or write the whole prompt in it"
-            )
-    return found
+def losses_are_known(facts: Facts) -> None:
+    for action in facts.actions:
+        named(action.origin, action.objective.check_terms)
 
 
-def with_their_subjects(conds: dict, family: Family) -> list[tuple[dict, Subjects | None]]:
-    """The positive entries that have a text, each with the subjects it carries; None where another node made the
-    text longer or shorter than they were located in."""
-    positive = [(entry, entry.get(SUBJECTS_KEY)) for entry in conds.get("positive") or []]
-    return [
-        (entry, subjects if isinstance(subjects, Subjects) and family.brought(entry) == subjects.text_length else None)
-        for entry, subjects in positive
-        if entry["model_conds"].get("c_crossattn") is not None
-    ]
+def some_loss_counts(facts: Facts) -> None:
+    for action in facts.actions:
+        named(action.origin, action.objective.check_weights)
 
 
-def check_lengths(origin: str, family: Family, model: Any, entries: Sequence[dict]) -> None:
-    """Refuse texts longer than what the network reads: what lies where in its sequence would not be known."""
-    most = family.most_text(model)
-    longest = max((entry["model_conds"]["c_crossattn"].cond.shape[1] for entry in entries), default=0)
+def parameters_can_work(facts: Facts) -> None:
+    for action in facts.actions:
+        named(action.origin, action.intervention.check, action.objective)
+
+
+def the_family_is_known(facts: Facts) -> None:
+    _ = facts.family  # `family_of` refuses the others
+
+
+def presets_are_for_this_model(facts: Facts) -> None:
+    for node, *meant_for in facts.plan.presets:
+        named(node, refuse_other_models, *meant_for, facts.preset)
+
+
+def subjects_travel_with_the_prompt(facts: Facts) -> None:
+    _ = facts.entries  # `with_some_subjects` refuses a conditioning without any
+
+
+OF_WHAT_IS_ASKED: tuple[Callable[[Facts], None], ...] = (
+    losses_are_known,
+    some_loss_counts,
+    parameters_can_work,
+    the_family_is_known,
+    presets_are_for_this_model,
+    subjects_travel_with_the_prompt,
+)
+
+
+def texts_are_read_whole(facts: Facts) -> None:
+    """Of longer ones it would not be known what lies where in the network's sequence."""
+    most = facts.family.most_text(facts.model)
+    entries = facts.edited or facts.entries
+    longest = max((entry["model_conds"]["c_crossattn"].cond.shape[1] for entry, _ in entries), default=0)
     if most is not None and longest > most:
         raise GsnError(
-            f"{origin}: the positive conditioning has {longest} text tokens, but {family.title} reads the first {most}"
-            " alone and its attention is not read for longer texts; shorten the prompt"
+            f"{facts.origin}: the positive conditioning has {longest} text tokens, but {facts.family.title} reads the"
+            f" first {most} alone and its attention is not read for longer texts; shorten the prompt"
         )
 
 
-def check_merge(origin: str, family: Family, model: Any) -> None:
-    """Refuse a merge with a model whose blocks are of other sizes.
-
-    ComfyUI keeps this model's network, leaves out what does not fit and mixes the rest. What is not in the blocks may
-    differ, as in a merge of an inpainting model. Where no name fits, nothing is merged, and there is nothing to refuse.
-    """
-    patches = model.current_patcher.patches
-    names = {id(weight): name for name, weight in model.named_parameters() if name in patches}
-    for block in family.blocks(model):
-        for weight in block.module.parameters():
-            for _, value, *_ in patches.get(names.get(id(weight)), ()):
-                # a merge brings a list, the other model's weight first; a LoRA does not
-                if isinstance(value, list) and value[0][0].shape != weight.shape:
-                    raise GsnError(
-                        f"{origin}: a model of another kind was merged into this one: '{names[id(weight)]}' is"
-                        f" {_sizes(value[0][0])} there and {_sizes(weight)} here. This model is one of {family.title};"
-                        " merge it with another of its own kind, or leave the merge out"
-                    )
-
-
-def _sizes(weight: Tensor) -> str:
-    return " x ".join(map(str, weight.shape))
-
-
-def part_seen(entry: dict, shape: Sequence[int]) -> tuple[int, int]:
-    """(h, w) of what an entry with an area is given of a latent of this shape, [..., h, w]; else all of it."""
-    h, w = shape[-2:]
-    if (area := entry.get("area")) is None:
-        return h, w
-    half = len(area) // 2  # sizes, then where it begins, in the latent's order
-    return min(area[half - 2], h - area[-2]), min(area[half - 1], w - area[-1])
-
-
-def check_stream(stream: str, texts: list[Subjects]) -> None:
-    """Refuse a text encoder that a prompt was not encoded with, or that cannot spell one of its subjects."""
-    for subjects in texts if stream != "average" else ():
+def the_chosen_encoder_spells_the_subjects(facts: Facts) -> None:
+    stream = facts.spec.stream
+    for _, subjects in facts.entries if stream != "average" else ():
         offered = ", ".join(one.name for one in subjects.streams)
         if stream not in [one.name for one in subjects.streams]:
             raise GsnError(
@@ -117,10 +80,70 @@ def check_stream(stream: str, texts: list[Subjects]) -> None:
             )
 
 
-def check_latent(origin: str, model: Any, noise: Tensor) -> None:
-    channels = model.latent_format.latent_channels
-    if noise.shape[1] != channels:
+def the_layers_have_what_is_read(facts: Facts) -> None:
+    for action in facts.actions:
+        check_images(action.origin, action.needs, facts.layers, facts.offered)
+
+
+def the_sampler_can_be_opened(facts: Facts) -> None:
+    if facts.reads_maps and not callable(getattr(facts.sampler, "sampler_function", None)):
         raise GsnError(
-            f"{origin}: the latent has {noise.shape[1]} channels, the model works on {channels}; it comes from another"
-            " model's VAE. Use an empty latent of this model, or encode the picture with this model's VAE"
+            f"{facts.origin}: the sampler object is a {type(facts.sampler).__name__}, which cannot be opened at a step;"
+            " connect one from KSamplerSelect or another sampler node that makes a KSAMPLER"
         )
+
+
+def the_latent_is_of_this_model(facts: Facts) -> None:
+    channels = facts.model.latent_format.latent_channels
+    if facts.noise.shape[1] != channels:
+        raise GsnError(
+            f"{facts.origin}: the latent has {facts.noise.shape[1]} channels, the model works on {channels}; it comes"
+            " from another model's VAE. Use an empty latent of this model, or encode the picture with this model's VAE"
+        )
+
+
+def what_was_merged_is_of_this_kind(facts: Facts) -> None:
+    """Refuse a merge with a model whose blocks are of other sizes.
+
+    ComfyUI keeps this model's network, leaves out what does not fit and mixes the rest. What is not in the blocks may
+    differ, as in a merge of an inpainting model. Where no name fits, nothing is merged, and there is nothing to refuse.
+    """
+    patches = facts.model.current_patcher.patches
+    names = {id(weight): name for name, weight in facts.model.named_parameters() if name in patches}
+    for block in facts.family.blocks(facts.model):
+        for weight in block.module.parameters():
+            for _, value, *_ in patches.get(names.get(id(weight)), ()):
+                # a merge brings a list, the other model's weight first; a LoRA does not
+                if isinstance(value, list) and value[0][0].shape != weight.shape:
+                    raise GsnError(
+                        f"{facts.origin}: a model of another kind was merged into this one: '{names[id(weight)]}' is"
+                        f" {_sizes(value[0][0])} there and {_sizes(weight)} here. This model is one of"
+                        f" {facts.family.title}; merge it with another of its own kind, or leave the merge out"
+                    )
+
+
+def _sizes(weight: Tensor) -> str:
+    return " x ".join(map(str, weight.shape))
+
+
+def gradients_can_go_through_the_weights(facts: Facts) -> None:
+    for action in facts.actions:
+        if action.intervention.gradients:
+            refuse_foreign(facts.model, action.origin)
+
+
+OF_THE_RUN: tuple[Callable[[Facts], None], ...] = (
+    texts_are_read_whole,
+    the_chosen_encoder_spells_the_subjects,
+    the_layers_have_what_is_read,
+    the_sampler_can_be_opened,
+    the_latent_is_of_this_model,
+    what_was_merged_is_of_this_kind,
+    gradients_can_go_through_the_weights,
+)
+
+
+def check(facts: Facts, checks: tuple[Callable[[Facts], None], ...]) -> None:
+    """Raises GsnError, of the first that refuses."""
+    for one in checks:
+        one(facts)

@@ -29,11 +29,11 @@ def with_seeds(model: Any, origin: str, seeds: Sequence[int]) -> Any:
     clone.remove_wrappers_with_key(WrappersMP.SAMPLER_SAMPLE, KEY)
     others = clone.wrappers.get(WrappersMP.SAMPLER_SAMPLE, {})
     # Before all others: a method that opens the sampler rehearses it, and must find this noise in it.
-    clone.wrappers[WrappersMP.SAMPLER_SAMPLE] = {KEY: [_Seeded(origin, tuple(seeds))], **others}
+    clone.wrappers[WrappersMP.SAMPLER_SAMPLE] = {KEY: [_NoiseBySeed(origin, tuple(seeds))], **others}
     return clone
 
 
-class _Seeded:
+class _NoiseBySeed:
     """ComfyUI's SAMPLER_SAMPLE wrapper that draws the noise."""
 
     def __init__(self, origin: str, seeds: tuple[int, ...]):

@@ -1,4 +1,4 @@
-"""Memory: what a gradient pass needs, room for it before the run, and what to do when it was not enough."""
+"""The memory estimate of a gradient pass, room for it before the run, and what to do when it was not enough."""
 
 from __future__ import annotations
 
@@ -16,7 +16,8 @@ import torch
 
 from ...methods.model_presets import MODEL_PRESETS, ModelPreset
 from ...methods.plan import CaptureSpec, Plan
-from ..attention.capture import choose_layers, last_layer
+from ..attention.early_exit import last_layer
+from ..attention.layers import choose_layers
 from ..errors import GsnError
 from ..families import FAMILIES, Family
 
@@ -69,30 +70,30 @@ def kept(family: Family, preset: ModelPreset, model: Any, spec: CaptureSpec, nee
 
 
 @dataclass(frozen=True)
-class Way:
+class Strategy:
     """How a gradient pass is run; the result is the same."""
 
     recompute: bool  # keep only what goes into each block, and run it again in backward
     one_by_one: bool  # one image of the batch after another
 
 
-def way_to_fit(choice: str, kept: Kept, model: Any, shape: Any, device: Any) -> Way:
-    """The fastest way whose estimate fits into what is free, or the leanest.
+def fitting_strategy(choice: str, kept: Kept, model: Any, shape: Any, device: Any) -> Strategy:
+    """The fastest one whose estimate fits into what is free, or the leanest.
 
     choice: "fast" never recomputes, "low" always does, "auto" as it has to. Images one by one cost next to nothing,
     so that comes first.
     """
     free = mm.get_free_memory(device)
-    ways = [
-        Way(recompute, one_by_one)
+    strategies = [
+        Strategy(recompute, one_by_one)
         for recompute in {"fast": (False,), "low": (True,)}.get(choice, (False, True))
         for one_by_one in ((False, True) if shape[0] > 1 else (False,))
     ]
-    for way in ways:
-        images = (1, *shape[1:]) if way.one_by_one else shape
-        if kept.bytes(model, images, device, way.recompute) * _MARGIN <= free:
-            return way
-    return ways[-1]
+    for one in strategies:
+        images = (1, *shape[1:]) if one.one_by_one else shape
+        if kept.bytes(model, images, device, one.recompute) * _MARGIN <= free:
+            return one
+    return strategies[-1]
 
 
 class EstimateWrapper:

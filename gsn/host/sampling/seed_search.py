@@ -11,15 +11,15 @@ from ...methods.steps import Step
 from ...selection.seed import joined
 from ...trace import Trace, TraceHandle
 from ..errors import GsnError
+from .attach import with_only
 from .ksampler import sample
-from .run import with_only
 
 ORIGIN = "GSNSeedSearch"
 
 
 def look_at_noises(
     model: Any, seed: int, steps: int, cfg: float, sampler_name: str, scheduler: str, positive: Any, negative: Any,
-    latent: dict, denoise: float, candidates: int, step: int, together: int, objective: Objective | None,
+    latent_image: dict, denoise: float, candidates: int, step: int, together: int, objective: Objective | None,
 ) -> Trace:  # fmt: skip
     """One look at the maps and the loss of every candidate at this step of plain sampling.
 
@@ -37,8 +37,8 @@ def look_at_noises(
         handle = TraceHandle()
         looking = with_only(model, Plan(actions=(action,), traces=(handle,)))
         sample(
-            looking, seed, steps, cfg, sampler_name, scheduler, positive, negative, noises_of(latent, indices), denoise,
-            last_step=step + 1,
+            looking, seed, steps, cfg, sampler_name, scheduler, positive, negative, noises_of(latent_image, indices),
+            denoise, last_step=step + 1,
         )  # fmt: skip
         trace = handle.trace
         if trace is None or not trace.records:

@@ -1,8 +1,7 @@
 """Open any of ComfyUI's samplers at a step and edit the latent it carries, without touching the sampler.
 
-A sampler is a function that calls a model. Which of its calls opens step i is found by rehearsing it once on
-an 8x8 crop with a stub model: matching sigmas does not find it (heun, dpmpp_2s_ancestral call twice a step).
-The edit is made in place on the tensor the model is called with, which is the sampler's own state.
+A sampler is a function that calls a model. Which of its calls opens step i a rehearsal has found. The edit is made
+in place on the tensor the model is called with, which is the sampler's own state.
 
 Samplers whose state is another tensor, or that make their own noise schedule, are restarted at the step
 instead: they lose their history, so a restart without an edit differs from an uncut run. Restarted here:
@@ -16,8 +15,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-import torch
 from torch import Tensor
+
+from .rehearsal import ModelProxy, rehearse
 
 # edit(x, index, model_k, extra_args, denoised): change x, the sampler's state at the start of step `index`, in place;
 # denoised: the model's latest answer, its clean estimate, or None before the first
@@ -56,30 +56,6 @@ def opened(
         sampler.sampler_function = original
 
 
-@dataclass(frozen=True)
-class Rehearsal:
-    """opening_calls: model call number -> step index it opens, for the wanted steps."""
-
-    in_place: bool
-    opening_calls: dict[int, int]
-
-
-class _Proxy:
-    """Stands for KSamplerX0Inpaint; samplers read and set attributes on it."""
-
-    def __init__(self, model_k: Any, call: Callable):
-        self.__dict__["_model_k"], self.__dict__["_call"] = model_k, call
-
-    def __call__(self, x: Tensor, sigma: Tensor, **kwargs: Any) -> Tensor:
-        return self._call(x, sigma, kwargs)
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._model_k, name)
-
-    def __setattr__(self, name: str, value: Any) -> None:
-        setattr(self._model_k, name, value)
-
-
 @dataclass
 class _Run:
     function: Callable
@@ -102,7 +78,7 @@ class _Run:
                 self.edit(xx, index, self.model_k, self.extra_args, self.denoised)
             return self._answer(xx, sigma, kwargs)
 
-        return self._sample(_Proxy(self.model_k, call), x, sigmas, self.extra_args, self.callback)
+        return self._sample(ModelProxy(self.model_k, call), x, sigmas, self.extra_args, self.callback)
 
     def _answer(self, x: Tensor, sigma: Tensor, kwargs: dict) -> Tensor:
         answer = self.model_k(x, sigma, **kwargs)
@@ -118,7 +94,7 @@ class _Run:
                 seed = self.extra_args.get("seed")
                 args = {**self.extra_args, "seed": seed + part} if isinstance(seed, int) else self.extra_args
                 x = self._sample(
-                    _Proxy(self.model_k, self._answer), x, sigmas[start : stop + 1], args, self._from(start)
+                    ModelProxy(self.model_k, self._answer), x, sigmas[start : stop + 1], args, self._from(start)
                 )
                 part += 1
             if index is not None:
@@ -133,108 +109,3 @@ class _Run:
 
     def _sample(self, model: Any, x: Tensor, sigmas: Tensor, args: dict, callback: Callable | None) -> Tensor:
         return self.function(model, x, sigmas, extra_args=args, callback=callback, disable=self.disable, **self.options)
-
-
-def rehearse(
-    function: Callable, model_k: Any, x: Tensor, sigmas: Tensor, extra_args: dict, options: dict, wanted: list[int]
-) -> Rehearsal:
-    """Find the calls that open the wanted steps and prove that editing there edits the sampler's state."""
-
-    def rehearsed(start: int, stop: int, shift_at: int | None = None, shift: float = 0.0, answer=torch.zeros_like):
-        crop, levels = x[..., :8, :8] + shift, sigmas[start : stop + 1].clone()
-        return _rehearse(function, model_k, crop, levels, extra_args, options, shift_at, answer)
-
-    last = len(sigmas) - 1
-    plain = rehearsed(0, last)
-    if plain is None or any(plain.opens.get(i) is None for i in wanted):
-        return Rehearsal(False, {})
-    for i in wanted:
-        if abs(plain.levels[plain.opens[i]] - float(sigmas[i])) > 1e-4 * max(1.0, float(sigmas[i])):
-            return Rehearsal(False, {})  # it walks its own schedule
-    # A sampler may call the model on something else than its state (uni_pc, sa_solver), so proof is asked for: shifting
-    # x at the call must reach the next step's input if, and only if, starting from the shifted x does. One step goes
-    # before it, as correctors look back; the last step ends on the model's answer whatever its state was.
-    probe = min(wanted[-1], last - 2)
-    if probe < 0:
-        return Rehearsal(False, {})
-    lead = min(probe, 1)
-    for answer in (torch.zeros_like, torch.clone):
-        still = rehearsed(probe - lead, probe + 2, answer=answer)
-        at = still.opens.get(lead) if still else None
-        called = rehearsed(probe - lead, probe + 2, at, answer=answer)
-        fresh, started = (rehearsed(probe, probe + 2, None, shift, answer) for shift in (0.0, 1.0))
-        moved = _moved(still, called, lead + 1)
-        if moved is None or moved != _moved(fresh, started, 1):
-            return Rehearsal(False, {})
-    return Rehearsal(True, {plain.opens[i]: i for i in wanted})
-
-
-def draws_noise(function: Callable, model_k: Any, x: Tensor, sigmas: Tensor, extra_args: dict, options: dict) -> bool:
-    """Whether the sampler adds noise of its own on these levels (ancestral, SDE): its way then depends on the seed."""
-    ways = []
-    for seed in (0, 1):
-        with torch.random.fork_rng(devices=[x.device] if x.device.type == "cuda" else []):
-            torch.manual_seed(seed)
-            args, levels = {**extra_args, "seed": seed}, sigmas.clone()
-            ways.append(_rehearse(function, model_k, x[..., :8, :8], levels, args, options, None, torch.zeros_like))
-    one, other = ways
-    if one is None or other is None:
-        return False
-    return not all(torch.equal(a, b) for a, b in zip(one.inputs, other.inputs, strict=False))
-
-
-def _moved(one: _Calls | None, other: _Calls | None, step: int) -> bool | None:
-    """Whether the inputs that open a step differ; None where that is not known."""
-    if one is None or other is None or one.opens.get(step) is None or other.opens.get(step) is None:
-        return None
-    return not torch.equal(one.inputs[one.opens[step]], other.inputs[other.opens[step]])
-
-
-@dataclass
-class _Calls:
-    opens: dict[int, int | None]  # step -> call number
-    levels: list[float]  # sigma of each call
-    inputs: list[Tensor]  # what each call got, copied
-
-
-def _post_cfg(extra_args: dict) -> list[Callable]:
-    return extra_args.get("model_options", {}).get("sampler_post_cfg_function", [])
-
-
-def _rehearse(function, model_k, x, sigmas, extra_args, options, shift_at, answer_with) -> _Calls | None:
-    """One run with a stub model, x shifted at one call; None where the sampler cannot run with the stub."""
-    seen = _Calls({}, [], [])
-    tensors: list[Tensor] = []  # the very objects, to be matched with what the callback shows
-    first_of_step = 0
-    others = _post_cfg(extra_args)
-
-    def call(xx, sigma, kwargs):
-        if shift_at == len(tensors):
-            xx.add_(1.0)
-        tensors.append(xx)
-        seen.levels.append(float(sigma.flatten()[0]))
-        seen.inputs.append(xx.clone())
-        answer = answer_with(xx)
-        for hook in _post_cfg(kwargs):  # cfg_pp samplers listen here
-            if hook in others:  # it may keep something from call to call, and the sampler knows nothing of it
-                continue
-            answer = hook({"denoised": answer, "uncond_denoised": answer, "cond_denoised": answer, "cond": None,
-                           "uncond": None, "cond_scale": 1.0, "model": None, "sigma": sigma, "model_options": {},
-                           "input": xx})  # fmt: skip
-        return answer
-
-    def callback(state):
-        nonlocal first_of_step
-        same = [k for k in range(first_of_step, len(tensors)) if tensors[k] is state["x"]]
-        alone = state["i"] == 0 or len(tensors) == first_of_step + 1
-        seen.opens[state["i"]] = same[0] if same else (first_of_step if alone else None)
-        first_of_step = len(tensors)
-
-    devices = [x.device] if x.device.type == "cuda" else []
-    with torch.random.fork_rng(devices=devices):
-        try:
-            function(_Proxy(model_k, call), x, sigmas, extra_args=dict(extra_args), callback=callback, disable=True,
-                     **options)  # fmt: skip
-        except (IndexError, RuntimeError, TypeError, ValueError, AttributeError, ZeroDivisionError):
-            return None
-    return seen

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gzip
+import zlib
 from pathlib import Path
 
 import folder_paths
@@ -9,8 +11,8 @@ import folder_paths
 from ..errors import GsnError
 from ..files import below
 
-_ROWS = "rows.jsonl"  # what a study calls them
-_KINDS = (".jsonl", ".json", ".csv")
+_ROWS = ("rows.jsonl", "rows.jsonl.gz")  # what a study calls them; the first counts
+_KINDS = (".jsonl", ".json", ".csv", ".gz")
 
 
 def scores_text(origin: str, scores: str, file: str) -> str:
@@ -20,9 +22,10 @@ def scores_text(origin: str, scores: str, file: str) -> str:
         return scores
     path = _path(origin, file)
     try:
-        return path.read_text(encoding="utf-8")
-    except UnicodeDecodeError:
-        raise GsnError(f"{origin}: {path} is not a text; scores are JSON, JSONL or CSV") from None
+        with (gzip.open if path.suffix == ".gz" else open)(path, "rt", encoding="utf-8") as file:
+            return file.read()
+    except (UnicodeDecodeError, gzip.BadGzipFile, EOFError, zlib.error):
+        raise GsnError(f"{origin}: {path} is not a text; scores are JSON, JSONL or CSV, perhaps in gzip") from None
 
 
 def scores_state(file: str) -> float:
@@ -49,7 +52,7 @@ def _path(origin: str, file: str) -> Path:
     if found.is_file():
         return found
     rows = [path for path in sorted(found.iterdir()) if path.suffix in _KINDS]
-    rows = [path for path in rows if path.name == _ROWS] or rows
+    rows = [found / name for name in _ROWS if (found / name) in rows][:1] or rows
     if len(rows) != 1:
         has = ", ".join(path.name for path in rows) or "none"
         raise GsnError(f"{origin}: the folder {found} should have one file of rows, but has: {has}; name the file")

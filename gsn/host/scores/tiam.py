@@ -1,4 +1,4 @@
-"""What GSNTIAMScore does with its inputs."""
+"""Pictures scored by TIAM inside ComfyUI: the chosen detector's finds, then a verdict for each picture."""
 
 from __future__ import annotations
 

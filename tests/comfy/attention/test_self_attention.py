@@ -49,7 +49,7 @@ def naive_fine(run, chosen, finer, grid):
     """Of every finer layer, for each cell of the grid the nearest above and to the left of it."""
     if not finer:
         return (sum(one.text for one in chosen) / len(chosen)).unflatten(1, grid)[..., WORDS]
-    height, width = run.noise.shape[-2:]
+    height, width = run.facts.noise.shape[-2:]
     total = 0
     for one, layer in zip(finer, run.reading.fine, strict=True):
         h, w = (math.ceil(n * layer.ratio) for n in (height, width))

@@ -330,11 +330,11 @@ def test_quantised_weights(comfy, monkeypatch, kind):
 
 def test_what_it_needs_no_memory_for_it_does_not_ask_for(comfy, monkeypatch):
     plan, host = comfy.pack("gsn.methods.plan"), comfy.pack("gsn.host.sampling.memory")
-    interventions, steps = comfy.pack("gsn.interventions"), comfy.pack("gsn.methods.steps")
+    interventions, steps = comfy.pack("gsn.interventions").INTERVENTIONS, comfy.pack("gsn.methods.steps")
     asked = []
     model = comfy.model("sd15")
     monkeypatch.setattr(model, "memory_required", lambda shape: 1000)  # of a toy's gradient it would be enough
-    for intervention in (interventions.Reweight(), interventions.Refine()):
+    for intervention in (interventions["reweight"](), interventions["refine"]()):
         action = plan.Action("test", intervention, steps.Step(), steps.Step())
         wrapper = host.EstimateWrapper(plan.Plan(actions=(action,)))
         asked.append(wrapper(lambda model, shape, conds: shape, model, [2, 4, 64, 64], {}))

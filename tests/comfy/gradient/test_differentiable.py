@@ -1,5 +1,7 @@
 """The differentiable call: same forward, right gradient, nothing left behind."""
 
+from contextlib import suppress
+
 import pytest
 import torch
 
@@ -8,12 +10,9 @@ def entry_gradient(comfy, model, seed=0):
     """Gradient of a random functional of the truncated call's maps with respect to z."""
     from comfy.ldm.modules.attention import attention_pytorch
 
-    host = [
-        comfy.pack(f"gsn.{name}") for name in ("host.attention.capture", "host.families.unet", "methods.model_presets")
-    ]
-    layers = host[0].choose_layers(
-        host[1].UNET, model.model, comfy.pack("gsn.methods.plan").CaptureSpec(), host[2].MODEL_PRESETS["sd1"]
-    )
+    family, done = comfy.pack("gsn.host.families.unet").UNET, comfy.pack("gsn.host.attention.early_exit").CaptureDone
+    preset, spec = comfy.pack("gsn.methods.model_presets").MODEL_PRESETS["sd1"], comfy.pack("gsn.methods.plan")
+    layers = comfy.pack("gsn.host.attention.layers").choose_layers(family, model.model, spec.CaptureSpec(), preset)
     generator = torch.Generator().manual_seed(seed)
     x = torch.randn(2, 4, 13, 19, generator=generator)
     text = torch.randn(2, 77, 64, generator=generator)
@@ -22,13 +21,11 @@ def entry_gradient(comfy, model, seed=0):
         return attention_pytorch(*args, **kwargs)  # as `differentiable` computes it, for the call it is compared with
 
     def call(leaf):
-        collector = host[0].Collector(layers)
+        collector = comfy.pack("gsn.host.attention.capture").Collector(layers)
         options = {"transformer_options": {"optimized_attention_override": pytorch}}
-        host[1].UNET.attach(options, collector.sink, comfy.pack("gsn.host.families").Position(), 77)
-        try:
+        family.attach(options, collector.sink, comfy.pack("gsn.host.families").Position(), 77)
+        with suppress(done):
             model.model.apply_model(leaf, torch.full((2,), 5.0), c_crossattn=text, **options)
-        except host[0].CaptureDone:
-            pass
         return collector.maps().probabilities
 
     return x, call
@@ -215,7 +212,7 @@ def test_a_convolution_of_few_pixels_is_a_product_of_the_same_values(comfy, monk
     monkeypatch.setattr(torch.nn.functional, "unfold", lambda *args: products.append(args) or unfold(*args))
     with torch.inference_mode():
         wanted = module(x)
-        with comfy.pack("gsn.host.gradient.frozen_layers").FewPixels():
+        with comfy.pack("gsn.host.gradient.frozen_layers").ConvolutionAsProduct():
             got = module(x)
     assert len(products) == (module.weight.numel() >= 2**20)
     assert got.shape == wanted.shape

@@ -32,9 +32,11 @@ def look_at(comfy, monkeypatch, nodes, look):
 
 def chosen(comfy, run, step, blocks):
     """The layers that AttentionCapture reads in these blocks."""
-    capture, plan, language = (comfy.pack(f"gsn.{name}") for name in ("host.capture", "plan", "blocks"))
+    layers, plan, language = (
+        comfy.pack(f"gsn.{name}") for name in ("host.attention.layers", "methods.plan", "attention.block_ranges")
+    )
     spec = plan.CaptureSpec(blocks=language.parse_blocks(blocks))
-    return capture.choose_layers(run.reading.family, step.model, spec, run.preset)
+    return layers.choose_layers(run.reading.family, step.model, spec, run.facts.preset)
 
 
 def blocks_that_run(comfy, run, step, layers):

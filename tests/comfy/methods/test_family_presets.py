@@ -28,7 +28,7 @@ def loss_of(attention, grid, streams):
 
 def by_hand(comfy, toy, run, step):
     """Losses and shifts of Adam's first updates, with eps 1e-3 and in VP scale: [(loss [B], rms [B])]."""
-    streams = [stream.offset for stream in run.entries[0][1].streams]
+    streams = [stream.offset for stream in run.facts.entries[0][1].streams]
     z0 = z = step.x.clone() * step.scale
     first = second = torch.zeros_like(z)
     found = []

@@ -9,13 +9,13 @@ from ..graphs import graph, guide, refine
 @pytest.fixture
 def moves(comfy, monkeypatch):
     """moves(nodes) -> how the sampler's latent is changed at the opened steps, in the papers' scale."""
-    run = comfy.pack("gsn.host.sampling.run")._Run
+    run = comfy.pack("gsn.host.sampling.run").Run
     edit, found = run.edit, []
 
     def watching(self, x, index, *rest):
         before = x.clone()
         edit(self, x, index, *rest)
-        sigma = self.schedule.sigmas[index]
+        sigma = self.facts.schedule.sigmas[index]
         found.append((x - before) / (sigma**2 + 1) ** 0.5)
 
     monkeypatch.setattr(run, "edit", watching)
@@ -36,14 +36,17 @@ SMALL = {
 
 @pytest.mark.parametrize("kind", SMALL)
 def test_small_updates_of_a_bf16_models_latent_are_not_rounded_away(moves, kind):
-    """bf16 has no number between 1 and 1.0078: an update of less than half of that would be lost in it."""
+    """bf16 has no number between 1 and 1.0078: an update of less than half of that would be lost in it.
+
+    Rounding in the gradient leaves up to 0.0201, by processor; an update that is lost leaves 1.
+    """
     half, whole = (graph([patch]) for patch in SMALL[kind])
     for nodes in (half, whole):
         nodes["1"]["inputs"] |= {"dtype": "bf16", "compute": "bf16"}
     half, whole = moves(half), moves(whole)
-    print(kind, float(whole.abs().max()), float(whole.square().mean().sqrt()))
+    print(kind, float(whole.abs().max()), float((2 * half - whole).norm() / whole.norm()))
     assert 0 < float(whole.abs().max()) < 0.0039
-    assert float((2 * half - whole).norm() / whole.norm()) < 0.02
+    assert float((2 * half - whole).norm() / whole.norm()) < 0.04
 
 
 @pytest.mark.parametrize("joint", [False, True])
@@ -53,7 +56,7 @@ def test_logits_that_overflow_half_precision_are_computed_in_single(comfy, joint
     torch.manual_seed(0)
     q, k = (torch.randn(1, 2, n, 16).mul(100).half() for n in (6, 9))
     text = slice(2, 7) if joint else slice(0, 9)
-    found = comfy.pack("gsn.host.attention.capture").text_probabilities(attention(q, k, text, (2, 3), 1e-4))
+    found = comfy.pack("gsn.host.attention.softmax").text_probabilities(attention(q, k, text, (2, 3), 1e-4))
     logits = q.double() @ k.double().transpose(-1, -2)
     assert float(logits.abs().max()) > 65504
     wanted = (logits * 1e-4).softmax(-1).mean(1)[..., text]

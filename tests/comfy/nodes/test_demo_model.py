@@ -74,14 +74,15 @@ def test_finite_differences_confirm_the_gradient_of_the_papers_loss(comfy):
     subjects = about[comfy.pack("gsn.text.subjects").SUBJECTS_KEY]
     presets, family = comfy.pack("gsn.methods.model_presets"), comfy.pack("gsn.host.families.unet").UNET
     capture, loss = comfy.pack("gsn.host.attention.capture"), comfy.pack("gsn.losses.objective").PAPER
+    chosen, done = comfy.pack("gsn.host.attention.layers"), comfy.pack("gsn.host.attention.early_exit").CaptureDone
     preset = presets.MODEL_PRESETS["demo"]
-    layers = capture.choose_layers(family, model.model, comfy.pack("gsn.methods.plan").CaptureSpec(), preset)
+    layers = chosen.choose_layers(family, model.model, comfy.pack("gsn.methods.plan").CaptureSpec(), preset)
     mm.load_models_gpu([model])
 
     def total(x):
         collector, options = capture.Collector(layers), {}
         family.attach(options, collector.sink, comfy.pack("gsn.host.families").Position(), 77)
-        with contextlib.suppress(capture.CaptureDone):
+        with contextlib.suppress(done):
             model.model.apply_model(x, torch.tensor([preset.refine_sigma]), c_crossattn=text.clone(), **options)
         return loss.evaluate(collector.maps(), subjects, preset.processing("auto", "average")).total.sum()
 

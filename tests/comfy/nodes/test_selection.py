@@ -1,5 +1,6 @@
 """GSNStepSelection through ComfyUI's own executor: from scores to a preset that samples at the chosen step."""
 
+import gzip
 import json
 from pathlib import Path
 
@@ -71,6 +72,18 @@ def test_a_study_folder_is_read_and_seen_when_it_grows(comfy, folder):
     write("\n".join(map(json.dumps, rows + more)) + '\n{"model": "de')
     result = session.run(nodes, [("s", 1), ("s", 2)]).check()
     assert result["s", 1] == 6 and "left out: line 31: not JSON" in result["s", 2]
+
+
+def test_packed_rows_are_read(comfy, folder):
+    study = folder / "output" / "packed"
+    study.mkdir(parents=True)
+    (study / "study.json").write_text("{}")
+    rows = [{"step": step, "seed": seed, "prompt": "p", "success": seed < step} for step in (1, 3) for seed in range(9)]
+    (study / "rows.jsonl.gz").write_bytes(gzip.compress("\n".join(map(json.dumps, rows)).encode()))
+    for file in ("packed", "packed/rows.jsonl.gz"):
+        assert select(comfy, file=file, model=False).check()["s", 1] == 3
+    (study / "rows.jsonl.gz").write_bytes(b"rows")
+    assert "perhaps in gzip" in select(comfy, file="packed", model=False).error
 
 
 def test_shrinking_is_a_switch(comfy):

@@ -43,7 +43,7 @@ def bare_clip(comfy, tokenizer, widths, folder=None):
 
 def located(comfy, clip, text, names):
     read = comfy.pack("gsn.text.prompt").read_prompt(text)
-    choices, _ = comfy.pack("gsn.text.choose").choose_subjects(read, names)
+    choices, _ = comfy.pack("gsn.text.parse").choose_subjects(read, names)
     streams = comfy.pack("gsn.host.tokens").read_tokens(clip, read)
     return comfy.pack("gsn.text.locate").locate_subjects(read, choices, streams)[0]
 

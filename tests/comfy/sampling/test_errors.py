@@ -1,5 +1,7 @@
 """Bad input: refused before sampling with a message that helps, and nothing is left behind."""
 
+from types import SimpleNamespace
+
 import pytest
 import torch
 
@@ -88,10 +90,15 @@ def test_an_encoder_that_cannot_spell_a_subject(comfy):
     streams = tuple(subjects.TextStream(name, i, 1, (0,), (), ("x",)) for i, name in enumerate(("clip", "t5")))
     items = (subjects.Subject("cat", {"clip": (0,), "t5": (0,)}), subjects.Subject("naïve", {"clip": (0,)}))
     text = subjects.Subjects("naïve cat", items, streams)
-    checks.check_stream("average", [text])
-    checks.check_stream("clip", [text])
+
+    def check(stream):
+        spec = comfy.pack("gsn.methods.plan").CaptureSpec(stream=stream)
+        checks.the_chosen_encoder_spells_the_subjects(SimpleNamespace(spec=spec, entries=[({}, text)]))
+
+    check("average")
+    check("clip")
     with pytest.raises(errors.GsnError, match="AttentionCapture.*'t5'.*naïve.*clip, t5"):
-        checks.check_stream("t5", [text])
+        check("t5")
 
 
 @pytest.mark.parametrize("encoder", ["average", "clip"])

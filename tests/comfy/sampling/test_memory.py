@@ -60,7 +60,7 @@ def test_the_way_follows_what_is_free(comfy, monkeypatch):
 
     def way(choice, free, images=shape, device=device):
         monkeypatch.setattr(mm, "get_free_memory", lambda device: free)
-        found = memory.way_to_fit(choice, kept, model, images, device)
+        found = memory.fitting_strategy(choice, kept, model, images, device)
         return found.recompute, found.one_by_one
 
     assert way("auto", whole) == (False, False)
@@ -267,15 +267,15 @@ def test_comfyui_is_asked_for_the_room_a_gradient_needs(comfy, monkeypatch):
 
 def test_out_of_memory_turns_recomputation_on(comfy, monkeypatch):
     run = comfy.pack("gsn.host.sampling.run")
-    positions, failed, walking = [], [], run.walking
+    positions, failed, track_blocks = [], [], run.track_blocks
 
     @contextmanager
     def noted(*args):
-        with walking(*args) as position:
+        with track_blocks(*args) as position:
             positions.append(position)
             yield position
 
-    monkeypatch.setattr(run, "walking", noted)
+    monkeypatch.setattr(run, "track_blocks", noted)
     grad = torch.autograd.grad
 
     def failing(*args, **kwargs):

@@ -1,4 +1,4 @@
-"""lab/study/RESULTS.md says what the kept rows and reports say."""
+"""lab/study/RESULTS.md and the pages beside it say what the kept rows and reports say."""
 
 import json
 
@@ -8,15 +8,15 @@ from lab.study import results
 
 
 def test_results_and_figures_are_as_they_would_be_written_now():
-    text = results.RESULTS.read_text(encoding="utf-8")
-    assert text == results.written(text), "run `.venv/bin/python -m lab.study.results`"
+    for page in results.PAGES:
+        text = page.read_text(encoding="utf-8")
+        assert text == results.written(text), "run `.venv/bin/python -m lab.study.results`"
     for path, drawn in results.figures().items():
         assert path.read_text(encoding="utf-8") == drawn, "run `.venv/bin/python -m lab.study.results`"
 
 
 def test_every_part_stands_in_the_text():
-    named = {match[2] for match in results._MARKED.finditer(results.RESULTS.read_text(encoding="utf-8"))}
-    assert named == set(results.PARTS)
+    assert {part for part, _ in results.marked()} == set(results.PARTS)
 
 
 def report(validation, test, chosen):
@@ -73,7 +73,7 @@ def kept(tmp_path, monkeypatch):
     """Puts a study of one prompt: for each method (and its preset's first move, or None) the seeds that succeed."""
     like = results.KEPT / "mmdit_guided"
     study = json.loads((like / "study.json").read_text(encoding="utf-8"))
-    row = json.loads((like / "rows.jsonl").read_text(encoding="utf-8").splitlines()[0])
+    row = results.study_of("mmdit_guided")[1][0]
     monkeypatch.setattr(results, "KEPT", tmp_path)
 
     def put(name, methods, seeds):

@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from gsn.metrics.stats import sign_test, wilson
-from gsn.pictures.canvas import PAPER
+from gsn.pictures.colours import PAPER
 from gsn.text.prompt_sets import marked_case
 from lab.study import after, user_study
 from lab.study import contact_sheet as sheet_module
@@ -19,8 +19,8 @@ from lab.study.charts import Line, Point, curve, ranking
 from lab.study.contact_sheet import contact_sheet
 from lab.study.export import export, geneval_metadata
 from lab.study.report import curves, html, markdown
-from lab.study.rows import Store
 from lab.study.run import lacking
+from lab.study.store import Store
 from lab.study.study import Method, StudyError
 from lab.study.tables import cells, contract, ordered, table_csv, table_json
 

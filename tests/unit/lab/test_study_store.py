@@ -7,11 +7,11 @@ import os
 import pytest
 
 from lab.study import cli
-from lab.study import rows as rows_module
+from lab.study import store as store_module
 from lab.study.export import export
 from lab.study.report import write_results
-from lab.study.rows import Store, image_path
 from lab.study.run import lacking
+from lab.study.store import Store, image_path
 from lab.study.study import StudyError
 from lab.study.tables import table_csv, table_json
 
@@ -216,7 +216,7 @@ def test_a_full_disk_keeps_what_is_finished(folder, monkeypatch):
             raise OSError(errno.ENOSPC, "No space left on device")
 
         real = os.write
-        monkeypatch.setattr(rows_module.os, "write", half)
+        monkeypatch.setattr(store_module.os, "write", half)
         with pytest.raises(StudyError, match=f"no space left.*{study().images} finished images are kept"):
             store.add(batch, [row(True, True)] * 2, [picture()] * 2)
         monkeypatch.undo()
@@ -227,7 +227,7 @@ def test_a_full_disk_keeps_what_is_finished(folder, monkeypatch):
 
 def test_a_short_write_is_a_full_disk(folder, monkeypatch):
     real = os.write
-    monkeypatch.setattr(rows_module.os, "write", lambda handle, data: real(handle, data[:10]))
+    monkeypatch.setattr(store_module.os, "write", lambda handle, data: real(handle, data[:10]))
     with Store(folder) as store, pytest.raises(StudyError, match="no space left"):
         store.add(next(study(seeds=(7,)).batches()), [row(True, True)], [picture()])
     assert reopened(folder)[1] == []

@@ -188,7 +188,7 @@ def close(image, colour, tolerance=0.02):
 
 
 def test_frames_and_boxes_say_what_was_found():
-    from gsn.pictures.heatmaps import LINES, NO, YES
+    from gsn.pictures.colours import LINES, NO, YES
 
     found = (Detection("cat", 0.9, (0.25, 0.25, 0.75, 0.75)), Detection("dog", 0.3, (0, 0, 0.2, 0.2)))
     grey = torch.full((64, 64, 3), 0.5)
@@ -211,7 +211,7 @@ def test_only_so_many_pictures_are_drawn():
 
 
 def test_bars_grow_with_the_rate():
-    from gsn.pictures.heatmaps import LINES
+    from gsn.pictures.colours import LINES
 
     def blue(first, second):
         rows = [Row("a", s, ImageScore((s < first, s < second), (None, None), False)) for s in range(10)]

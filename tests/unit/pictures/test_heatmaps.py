@@ -7,7 +7,10 @@ import pytest
 import torch
 
 from gsn.pictures import heatmaps as draw
-from gsn.pictures.canvas import plain, ticks
+from gsn.pictures import loss_curve as curve
+from gsn.pictures.axes import ticks
+from gsn.pictures.canvas import plain
+from gsn.pictures.colours import heat
 from gsn.trace import KeptMaps, Record, StepInfo, Stop, Trace
 
 STEP = StepInfo(8, 5.633, 0.42)
@@ -53,11 +56,11 @@ def is_sheet(image):
 
 
 def test_heat_runs_from_dark_to_bright_and_clips():
-    colours = draw.heat(np.linspace(-1, 2, 301))
+    colours = heat(np.linspace(-1, 2, 301))
     light = colours @ [0.3, 0.6, 0.1]
     assert light[0] < 0.01 and light[-1] > 0.9
     assert (np.diff(light) >= -1e-6).all()
-    assert np.isfinite(draw.heat(np.array([np.nan]))).all()
+    assert np.isfinite(heat(np.array([np.nan]))).all()
 
 
 @pytest.mark.parametrize("when", draw.WHEN)
@@ -70,7 +73,7 @@ def test_heatmaps_of_any_picture_size(when, picture):
 def test_before_and_after_share_one_scale():
     """The peak before has the colour of half the scale, the peak after its brightest."""
     sheet = draw.heatmaps(a_trace(batch=1), opacity=1.0)[0].numpy()
-    found = {level: np.abs(sheet - draw.heat(np.array(level))).max(-1).min() for level in (0.5, 1.0)}
+    found = {level: np.abs(sheet - heat(np.array(level))).max(-1).min() for level in (0.5, 1.0)}
     assert found[0.5] < 0.02 and found[1.0] < 0.02
     weak = a_trace(batch=1)
     weak.kept = weak.kept[:1] * 2
@@ -142,56 +145,47 @@ def test_flat_and_broken_maps_are_drawn():
 @pytest.mark.parametrize("batch, subjects", [(1, 1), (1, 2), (4, 3), (16, 9)])
 def test_curves_of_any_batch(batch, subjects):
     trace = a_trace(batch, tuple(f"thing {i}" for i in range(subjects)), grid=(60, 60))
-    assert is_sheet(draw.curves(trace))
+    assert is_sheet(curve.loss_curve(trace))
 
 
 def test_curves_have_one_row_per_action():
     trace = a_trace(batch=1, labels=("cat",))
-    one = draw.curves(trace)
+    one = curve.loss_curve(trace)
     trace.records += guided().records
-    two = draw.curves(trace)
+    two = curve.loss_curve(trace)
     trace.records += a_trace(batch=1, labels=("cat",)).records  # a second refinement at the same step
-    three = draw.curves(trace)
+    three = curve.loss_curve(trace)
     assert one.shape[1] < two.shape[1] < three.shape[1]
-    assert len(draw._runs(trace.records)) == 3
+    assert len(curve._runs(trace.records)) == 3
 
 
 def test_curves_survive_what_is_not_finite_constant_or_absent():
     trace = a_trace(batch=1)
     trace.records[2].loss[0] = math.nan
     trace.records[3].maxima[0][0] = math.inf
-    assert is_sheet(draw.curves(trace))
+    assert is_sheet(curve.loss_curve(trace))
     still = Trace(("cat",), "", 1)
     still.records = [Record("observe", STEP, 0, [0.5], {}, [[0.5]], [0.0], 0.1)]
-    assert is_sheet(draw.curves(still))
-    assert is_sheet(draw.curves(Trace(notes=["nothing to do"])))
+    assert is_sheet(curve.loss_curve(still))
+    assert is_sheet(curve.loss_curve(Trace(notes=["nothing to do"])))
     unseen = Trace(("cat",), "a cat", 1)
     unseen.records = [Record("observe", STEP, 0, [math.nan], {}, [[math.nan]], [0.0], 0.1)]
-    assert is_sheet(draw.curves(unseen))
+    assert is_sheet(curve.loss_curve(unseen))
 
 
 def test_stop_reasons_are_one_sentence_where_images_agree():
     trace = a_trace(batch=2)
-    assert draw._stop_lines(trace, trace.records) == ["every image: all iterations done (5 updates)"]
+    assert curve._stop_lines(trace, trace.records) == ["every image: all iterations done (5 updates)"]
     trace.stops = [Stop("refine", STEP, ["all iterations done", "loss at or below 0.2"], [5, 3])]
-    lines = draw._stop_lines(trace, trace.records)
+    lines = curve._stop_lines(trace, trace.records)
     assert lines == ["image 1: all iterations done (5 updates)", "image 2: loss at or below 0.2 (3 updates)"]
-
-
-def test_a_grid_frames_success():
-    rows = {"plain": torch.zeros(2, 64, 64, 3), "refined": torch.ones(2, 64, 64, 3)}
-    sheet = draw.before_after(rows, ["a cat", "a dog"], {"plain": [False, True]}, "title")
-    pixels = (sheet[0] * 255).round().to(torch.uint8).reshape(-1, 3)
-    counts = [int((pixels == torch.tensor(c, dtype=torch.uint8)).all(1).sum()) for c in (draw.YES, draw.NO)]
-    assert counts[0] == counts[1] > 100
-    assert is_sheet(draw.before_after(rows, ["a cat", "a dog"]))
 
 
 def test_any_text_is_drawn():
     assert plain("café\n σ 猫") == "cafe ? ?"
     trace = a_trace(labels=("naïve cat", "犬"))
     trace.prompt = "word " * 200
-    assert is_sheet(draw.heatmaps(trace)) and is_sheet(draw.curves(trace))
+    assert is_sheet(draw.heatmaps(trace)) and is_sheet(curve.loss_curve(trace))
 
 
 def test_ticks_are_round_and_inside():

@@ -11,7 +11,7 @@ import pytest
 
 from gsn.metrics.colour import REFERENCES
 from gsn.metrics.detections import COCO
-from gsn.text.choose import choose_subjects
+from gsn.text.parse import choose_subjects
 from gsn.text.prompt import read_prompt
 from gsn.text.prompt_sets import (
     COLOURS,

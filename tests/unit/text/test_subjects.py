@@ -4,8 +4,8 @@ import re
 
 import pytest
 
-from gsn.text.choose import choose_subjects
 from gsn.text.locate import TokenRow, locate_subjects
+from gsn.text.parse import choose_subjects
 from gsn.text.prompt import read_prompt
 from gsn.text.subjects import SubjectError, TextStream, token_table
 
