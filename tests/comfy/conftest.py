@@ -125,6 +125,7 @@ class Session:
             key = f"{node}:{slot}"
             prompt[f"keep:{key}"] = {"class_type": "ToyKeep", "inputs": {"value": [node, slot], "key": key}}
         comfy.toy.KEPT.clear()
+        comfy.toy.forget_collected()
         server.messages, server.on_message = [], on_message
         prompt_id = server.last_prompt_id = str(uuid.uuid4())
         valid = asyncio.run(comfy.execution.validate_prompt(prompt_id, prompt, None))

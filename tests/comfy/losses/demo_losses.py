@@ -12,7 +12,7 @@ def demo(loss, boxes=None, text="a photo of a red cat and a blue carrot", canvas
     """The shared graph on the demo model, with one refinement of ten iterations on a loss."""
     settings = {"step": 0, "step_unit": "auto", "iterations": 10, "lr": 0.05, "loss": ["l", 0]}
     patch = [("SingleStepIterRef", settings)]
-    nodes = graph(patch, text=text, seed=0, steps=20, sampler_name="ddpm", scheduler="ddim_uniform")
+    nodes = graph(patch, text=text, seed=0, steps=8, sampler_name="ddpm", scheduler="ddim_uniform")
     nodes["1"] = {"class_type": "GSNDemoModel", "inputs": {"which": "unet"}}
     nodes["4"]["inputs"].update(width=128, height=128)
     nodes["l"] = {"class_type": "GSNLoss", "inputs": {"method": loss, "weight": 1.0}}

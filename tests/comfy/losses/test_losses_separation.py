@@ -57,6 +57,7 @@ def test_retention_begins_at_the_second_step_and_holds_the_maps(comfy):
         nodes = demo("retention", text="a photo of a cat and a carrot")
         settings = dict(guide(step_size=size, first_step=4, last_step=9)[1], loss=["l", 0], model=["1", 0])
         nodes["p0"] = {"class_type": "GSNGuidance", "inputs": settings}
+        nodes["out"]["inputs"]["steps"] = 20
         return terms(comfy.run(nodes, ["out", ("p0", 1)]), "retention")
 
     free, held = guided(1e-6), guided(20.0)

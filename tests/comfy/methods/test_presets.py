@@ -69,7 +69,7 @@ def written(comfy, name, content):
 
 def shortened_file(comfy, name):
     """A preset file with less of what is repeated; "" where nothing is."""
-    content = json.loads(comfy.run(graph(name, on=ON[name]), [("preset", 3)]).check()["preset", 3])
+    content = json.loads(comfy.pack("gsn.methods.preset_file").to_json(presets(comfy)[name]))
     short = shortened(content, 5)
     return "" if short == content else written(comfy, name, short)
 

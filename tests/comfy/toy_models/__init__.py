@@ -16,7 +16,7 @@ from .build import (
 )
 from .chain_nodes import COUNTS
 from .chain_nodes import NODES as CHAIN_NODES
-from .lent import given_back
+from .lent import forget_collected, given_back
 from .toy_nodes import KEPT, ToyControlNet, ToyKeep, ToyModel, ToyText, ToyTransformer
 from .zoo import TOYS
 
@@ -32,6 +32,7 @@ __all__ = [
     "build_quantised",
     "build_transformer",
     "build_vae",
+    "forget_collected",
     "given_back",
     "write_checkpoint",
 ]

@@ -17,6 +17,25 @@ _BORROWED: set[int] = set()
 _SEEN_BEFORE: set[int] = set()
 
 
+_all_loaded = comfy.model_management.loaded_models
+
+
+def _living_loaded(*args, **kwargs):
+    """ComfyUI lists a clone that was collected while its model lives on as None, and a ControlNet then loads that."""
+    return [patcher for patcher in _all_loaded(*args, **kwargs) if patcher is not None]
+
+
+comfy.model_management.loaded_models = _living_loaded
+
+
+def forget_collected():
+    """ComfyUI takes such a clone for a leak, and collects at every load as long as it is listed."""
+    listed = comfy.model_management.current_loaded_models
+    for one in [one for one in listed if one.is_dead()]:
+        one.model_finalizer.detach()
+        listed.remove(one)
+
+
 @functools.cache
 def _made(build, arguments):
     patcher = build(*arguments)

@@ -60,7 +60,7 @@ def test_pure_modules_import_with_comfyui_absent():
     is only owed by what uses it, are made impossible to import."""
     script = f"""
 import importlib, importlib.util, sys
-for name in {sorted(COMFYUI | WHEN_USED | {'scipy'})!r}:
+for name in {sorted(COMFYUI | WHEN_USED | {"scipy"})!r}:
     sys.modules[name] = None
 spec = importlib.util.spec_from_file_location("gsn", {str(ROOT / "gsn" / "__init__.py")!r},
                                               submodule_search_locations=[{str(ROOT / "gsn")!r}])
