@@ -22,6 +22,7 @@ ROOT = Path(__file__).resolve().parents[2]
 TOYS = Path(__file__).resolve().parent / "toy_models"
 # Loading all of comfy_extras takes 6 s; these are what the tests use. Others: comfy.extra("nodes_name").
 EXTRAS = (
+    "nodes_bounding_boxes",
     "nodes_custom_sampler",
     "nodes_model_advanced",
     "nodes_mask",

@@ -7,11 +7,6 @@ from ..graphs import graph, refine
 from .demo_losses import CAT_AND_CARROT, demo
 
 
-@pytest.fixture(scope="module", autouse=True)
-def boxes_node(comfy):
-    comfy.extra("nodes_bounding_boxes")
-
-
 @pytest.mark.parametrize("loss", ["syngen", "tv", "tv_bind", "box_inner", "boxdiff"])
 def test_ten_iterations_lower_the_loss(comfy, loss):
     boxes = CAT_AND_CARROT if loss.startswith("box") else None

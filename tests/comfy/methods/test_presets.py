@@ -11,11 +11,6 @@ from ...short_presets import shortened
 from ..preset_graphs import graph, run
 
 
-@pytest.fixture(autouse=True)
-def boxes_node(comfy):
-    comfy.extra("nodes_bounding_boxes")
-
-
 def presets(comfy):
     return comfy.pack("gsn.methods.presets").PRESETS
 
