@@ -38,15 +38,15 @@ SMALL = {
 def test_small_updates_of_a_bf16_models_latent_are_not_rounded_away(moves, kind):
     """bf16 has no number between 1 and 1.0078: an update of less than half of that would be lost in it.
 
-    Rounding in the gradient leaves up to 0.0201, by processor; an update that is lost leaves 1.
+    The rounding of the gradient itself grows with them: it leaves 0.009 here, and 0.02 where they are three times as
+    large.
     """
     half, whole = (graph([patch]) for patch in SMALL[kind])
     for nodes in (half, whole):
         nodes["1"]["inputs"] |= {"dtype": "bf16", "compute": "bf16"}
     half, whole = moves(half), moves(whole)
-    print(kind, float(whole.abs().max()), float((2 * half - whole).norm() / whole.norm()))
     assert 0 < float(whole.abs().max()) < 0.0039
-    assert float((2 * half - whole).norm() / whole.norm()) < 0.04
+    assert float((2 * half - whole).norm() / whole.norm()) < 0.02
 
 
 @pytest.mark.parametrize("joint", [False, True])
