@@ -1,7 +1,8 @@
 """What happened in a sampling run: the record every view draws and every number comes from.
 
 A `Trace` belongs to one sampling run. Model patches exist before any run does, so their `GSN_TRACE`
-output is a `TraceHandle`, which each new run fills with a fresh `Trace`.
+output is a `TraceHandle`, which each new run fills with a fresh `Trace`. Of several runs of one model in one
+workflow, such as a picture and its enlargement, the last one that acted counts.
 """
 
 from __future__ import annotations
@@ -117,6 +118,17 @@ class TraceHandle:
     """The socket's value: empty until the model it came with has been sampled."""
 
     trace: Trace | None = None
+    acted: bool = False  # the run of this trace had something to do
+    workflow: str = ""  # in whose execution it was sampled
+
+    def receive(self, trace: Trace, acted: bool, workflow: str) -> None:
+        """A run's trace. One that did nothing does not take the place of one that did in the same workflow's
+        execution, but its notes are told there."""
+        if self.trace is not None and self.acted and not acted and workflow == self.workflow:
+            told = [f"a later run of the same model: {note}" for note in trace.notes]
+            self.trace.notes += [note for note in told if note not in self.trace.notes]  # handles may share a trace
+            return
+        self.trace, self.acted, self.workflow = trace, acted, workflow
 
     def of_the_run(self, socket: str) -> Trace:
         """Raises ValueError before the run; socket: of the asking node, whose wire makes it wait for the picture."""

@@ -6,6 +6,7 @@ from dataclasses import replace
 from typing import Any
 
 from comfy.patcher_extension import WrappersMP
+from comfy_execution.utils import get_executing_context
 
 from ...methods.plan import Action, Plan
 from ...trace import Trace, TraceHandle
@@ -59,9 +60,10 @@ class SamplerWrapper:
                  disable_pbar=False):  # fmt: skip
         arguments = (guider, sigmas, extra_args, callback, noise, latent_image, denoise_mask, disable_pbar)
         trace = Trace(batch=noise.shape[0])
-        for handle in self.plan.traces:
-            handle.trace = trace
         run = prepare(self.plan, executor.class_obj, guider, sigmas, noise, trace)
+        context = get_executing_context()
+        for handle in self.plan.traces:
+            handle.receive(trace, run is not None, context.prompt_id if context else "")
         if run is None:
             return executor(*arguments)
         with run.in_place(executor.class_obj):

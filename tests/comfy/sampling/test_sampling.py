@@ -103,3 +103,25 @@ def test_gsn_ksampler_gives_the_stock_pictures(comfy, method, iterations, lr):
     assert torch.equal(result.check()["k"]["samples"], samples(result))
     assert torch.equal(result["k", 1]["samples"], samples(comfy.run(graph(), ["out"])))
     assert len(result["k", 2].trace.records) == 4
+
+
+def test_a_second_pass_that_does_nothing_leaves_the_trace_of_the_first(comfy):
+    """A picture, and its enlargement at denoise 0.5, which begins below the noise level that is refined."""
+    nodes = graph([refine(step=9.0, step_unit="sigma", iterations=4)])
+    larger = {"samples": ["out", 0], "upscale_method": "nearest-exact", "scale_by": 1.5}
+    nodes["larger"] = {"class_type": "LatentUpscaleBy", "inputs": larger}
+    again = nodes["out"]["inputs"] | {"latent_image": ["larger", 0], "denoise": 0.5}
+    nodes["again"] = {"class_type": "KSampler", "inputs": again}
+    session = comfy.session()
+    trace = session.run(nodes, ["again", ("p0", 1)]).check()["p0", 1].trace
+    assert len(trace.records) == 5
+    assert any("a later run" in note and "not part of this run" in note for note in trace.notes)
+    # queued again: the patch is cached, and the trace is of the new runs
+    nodes["out"]["inputs"]["seed"] = nodes["again"]["inputs"]["seed"] = 2
+    later = session.run(nodes, ["again", ("p0", 1)]).check()["p0", 1].trace
+    assert len(later.records) == 5 and later.records[0].loss != trace.records[0].loss
+    # queued without the first pass: what is told is that nothing was done
+    nodes["larger"]["inputs"]["samples"] = ["4", 0]
+    del nodes["out"]
+    alone = session.run(nodes, ["again", ("p0", 1)]).check()["p0", 1].trace
+    assert not alone.records and any("not part of this run" in note for note in alone.notes)
