@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-_PART = re.compile(r"(?P<part>[a-z]*)(?P<first>\d+)?(?:-(?:[a-z]*)(?P<last>\d+))?$")
+_PART = re.compile(r"(?P<part>[a-z]*)(?P<first>\d{1,4})?(?:-(?:[a-z]*)(?P<last>\d{1,4}))?$")  # no model has 10,000
 _PARTS = {"in": "input", "input": "input", "mid": "middle", "middle": "middle", "out": "output", "output": "output",
           "double": "double", "single": "single", "": "block"}  # fmt: skip
 

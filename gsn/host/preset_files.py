@@ -8,13 +8,13 @@ from typing import Any
 import folder_paths
 
 from ..methods.model_presets import MODEL_PRESETS, ModelPreset
-from ..methods.preset_file import PresetError, from_json
+from ..methods.preset_file import from_json
 from ..methods.presets import PRESETS, Preset, describe, refuse_other_models
 from ..methods.steps import Schedule
 from ..methods.sweep import Variant, read_variants
 from .errors import GsnError, named
 from .families import family_of
-from .files import below
+from .files import below, changed_at, some_names, text_of
 
 
 def model_preset(model: Any, origin: str) -> ModelPreset:
@@ -44,8 +44,8 @@ def chosen_preset(origin: str, name: str, file: str) -> tuple[str, Preset]:
         return name, PRESETS[name]
     path = _path(origin, file)
     try:
-        return path.name, from_json(path.read_text(encoding="utf-8"))
-    except (PresetError, UnicodeDecodeError) as error:
+        return path.name, from_json(text_of(path, "preset"))
+    except ValueError as error:
         raise GsnError(f"{origin}: the preset file '{file}': {error}") from None
 
 
@@ -67,8 +67,7 @@ def swept(origin: str, model: Any, text: str) -> list[Variant]:
 
 def file_state(file: str) -> float:
     """Changes when the file does."""
-    path = Path(folder_paths.get_input_directory()) / file.strip()
-    return path.stat().st_mtime if file.strip() and path.is_file() else 0.0
+    return changed_at(below(folder_paths.get_input_directory(), file))
 
 
 def save_preset(origin: str, file: str, text: str) -> str:
@@ -84,16 +83,21 @@ def save_preset(origin: str, file: str, text: str) -> str:
 
 
 def _inside(origin: str, file: str) -> Path:
-    folder = Path(folder_paths.get_input_directory()).resolve()
+    folder = folder_paths.get_input_directory()
     path = below(folder, file)
     if path is None:
-        raise GsnError(f"{origin}: the preset file '{file}' lies outside ComfyUI's input folder; put it into {folder}")
+        raise GsnError(
+            f"{origin}: the preset file '{file[:200]}' lies outside ComfyUI's input folder, or no file can have that"
+            f" name; put the file into {folder} and write its name, such as presets/mine.json"
+        )
     return path
 
 
 def _path(origin: str, file: str) -> Path:
-    path, folder = _inside(origin, file), Path(folder_paths.get_input_directory()).resolve()
+    path = _inside(origin, file)
     if not path.is_file():
-        found = ", ".join(sorted(str(one.relative_to(folder)) for one in folder.rglob("*.json"))) or "none"
-        raise GsnError(f"{origin}: there is no preset file '{file}' in ComfyUI's input folder {folder}; it has {found}")
+        raise GsnError(
+            f"{origin}: there is no preset file '{file}' in ComfyUI's input folder; it has"
+            f" {some_names(folder_paths.get_input_directory(), ('.json',))}"
+        )
     return path

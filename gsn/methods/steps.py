@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 UNITS = ("auto", "index", "percent", "sigma")
+MOST_STEPS = 1000  # of a list that a person writes
 
 
 class StepError(ValueError):
@@ -138,10 +139,11 @@ def check_range(first: Step, last: Step) -> None:
 
 def parse_steps(text: str) -> tuple[Step, ...]:
     """`0, 10, 50%, sigma 5.6` as steps; nothing for an empty text. Raises StepError on anything else."""
+    pieces = [piece for one in text.split(",") if (piece := one.strip())]
+    if len(pieces) > MOST_STEPS:
+        raise StepError(f"there are {len(pieces)} steps; {MOST_STEPS} are the most")
     steps = []
-    for piece in (p.strip() for p in text.split(",")):
-        if not piece:
-            continue
+    for piece in pieces:
         unit = "percent" if piece.endswith("%") else "sigma" if piece.startswith("sigma") else "index"
         try:
             step = Step(float(piece.removesuffix("%").removeprefix("sigma")), unit)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
@@ -10,6 +11,7 @@ from .presets import PRESETS, Preset, refinements, with_refinement_at
 from .steps import Step, parse_steps
 
 MOST_SEEDS = 4096
+MOST_METHODS = 1000
 _RANGE = re.compile(r"(\d+)(?:\s*-\s*(\d+))?")
 
 
@@ -34,9 +36,10 @@ def read_variants(
     A name that ends in .json is asked of `file`. Raises ValueError naming the line.
     """
     found = []
-    for line in (one.strip() for one in text.splitlines()):
-        if not line:
-            continue
+    lines = [line for one in text.splitlines() if (line := one.strip())]
+    if len(lines) > MOST_METHODS:
+        raise ValueError(f"there are {len(lines)} methods; {MOST_METHODS} are the most")
+    for line in lines:
         name, at, said = (part.strip() for part in line.partition("@"))
         preset = file(name) if file is not None and name.endswith(".json") else presets.get(name)
         if preset is None:
@@ -81,9 +84,11 @@ def read_seeds(text: str) -> tuple[int, ...]:
         if last < first or last - first >= MOST_SEEDS or last >= 2**64:
             raise ValueError(f"the seeds '{piece}' are no range of at most {MOST_SEEDS} rising numbers below 2^64")
         seeds += range(first, last + 1)
+        if len(seeds) > MOST_SEEDS:
+            raise ValueError(f"there are more than {MOST_SEEDS} seeds up to '{piece}'; {MOST_SEEDS} are the most")
     if not seeds:
         raise ValueError("no seeds are given; write whole numbers and ranges, as in 0-15, 40")
-    twice = next((seed for seed in seeds if seeds.count(seed) > 1), None)
+    twice = next((seed for seed, times in Counter(seeds).items() if times > 1), None)
     if twice is not None:
         raise ValueError(f"the seed {twice} is given twice")
     return tuple(seeds)

@@ -41,6 +41,7 @@ COCO = (
     "tv", "laptop", "mouse", "remote", "keyboard", "cell phone", "microwave", "oven", "toaster", "sink",
     "refrigerator", "book", "clock", "vase", "scissors", "teddy bear", "hair drier", "toothbrush",
 )  # fmt: skip
+_MOST_PIXELS = 2**28  # of all masks of a file; run lengths are short, and what they stand for may not be
 _SLACK = 0.02  # a box may reach so far out of the picture, as regressed boxes do; it is cut off there
 
 
@@ -79,6 +80,8 @@ def parse_detections(text: str, where: str = "detections") -> DetectionSet:
         data = json.loads(text)
     except json.JSONDecodeError as error:
         raise ValueError(f"{where}: not JSON ({error.msg} in line {error.lineno})") from None
+    except RecursionError:
+        raise ValueError(f"{where}: nested deeper than any file of detections") from None
     if not isinstance(data, dict) or data.get("format") != FORMAT or data.get("version") != VERSION:
         raise ValueError(
             f'{where}: not a file of detections, which is an object with "format": "{FORMAT}" and "version": {VERSION}'
@@ -89,6 +92,7 @@ def parse_detections(text: str, where: str = "detections") -> DetectionSet:
     entries = data.get("images")
     if not isinstance(entries, list):
         raise ValueError(f'{where}: "images" must be a list')
+    _check_masks(entries, where)
     images: dict[str, tuple[Detection, ...]] = {}
     for number, entry in enumerate(entries, 1):
         name = entry.get("image") if isinstance(entry, dict) else None
@@ -185,6 +189,15 @@ def _box(value: Any, where: str) -> tuple[float, float, float, float]:
             " pixels"
         )
     return max(x0, 0.0), max(y0, 0.0), min(x1, 1.0), min(y1, 1.0)
+
+
+def _check_masks(entries: Sequence[Any], where: str) -> None:
+    """Raises ValueError before anything is made of masks that no memory holds."""
+    found = (one.get("detections") for one in entries if isinstance(one, dict))
+    each = (one.get("mask") for some in found if isinstance(some, list) for one in some if isinstance(one, dict))
+    sizes = [one.get("size") for one in each if isinstance(one, dict)]
+    if (pixels := sum(size[0] * size[1] for size in sizes if _counts(size) and len(size) == 2)) > _MOST_PIXELS:
+        raise ValueError(f"{where}: its masks have {pixels} pixels in all; {_MOST_PIXELS} are the most")
 
 
 def _mask(value: Any, where: str) -> np.ndarray:

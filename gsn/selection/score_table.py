@@ -96,7 +96,7 @@ def _records(text: str, left: _Left) -> Iterator[tuple[str, Any]]:
     if text.startswith("["):
         try:
             content = json.loads(text)
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise ScoresError(f"the scores begin like JSON but are not: {error}") from None
         yield from ((f"row {n + 1}", row) for n, row in enumerate(content))
     elif text.startswith("{") and (images := _of_tiam(text)) is not None:
@@ -106,7 +106,7 @@ def _records(text: str, left: _Left) -> Iterator[tuple[str, Any]]:
             if line.strip():
                 try:
                     yield f"line {n + 1}", json.loads(line)
-                except ValueError:
+                except (ValueError, RecursionError):
                     left.bad.append(f"line {n + 1}: not JSON, perhaps cut short")
     elif text:
         head = text.splitlines()[0]
@@ -125,7 +125,7 @@ def _of_tiam(text: str) -> list | None:
     """
     try:
         content = json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):
         return None
     if content.get("metric") != METRIC:
         return None

@@ -278,6 +278,8 @@ def _json_row(line: str) -> dict:
         row = json.loads(line)
     except json.JSONDecodeError as error:
         _fail(f"not JSON ({error.msg} at column {error.colno})")
+    except RecursionError:
+        _fail("nested deeper than any prompt")
     if not isinstance(row, dict) or not isinstance(row.get("prompt"), str):
         _fail('not an object with a text "prompt"')
     for key in ("classes", "colours"):

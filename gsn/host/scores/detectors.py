@@ -15,6 +15,7 @@ from ...metrics.demo_detector import DemoDetector
 from ...metrics.detections import COCO, Detection, check_classes, from_boxes, parse_detections, read_detections
 from ...metrics.efficientdet import EfficientDet
 from ..demo import FOLDER
+from ..files import MOST_BYTES, below, folders_of
 
 DEMO_NOTE = (
     "On renders of its own twelve nouns, passed through the VAE, this detector finds 1342 of 1342 and none of 9458 that"
@@ -56,8 +57,7 @@ def unusable(detector: str) -> str:
 
 def tflite_files() -> list[str]:
     """Names of the TensorFlow Lite files in models/detection."""
-    folders = map(Path, folder_paths.get_folder_paths("detection"))
-    return sorted({path.name for folder in folders for path in folder.glob("*.tflite")})
+    return sorted({path.name for folder in folders_of("detection") for path in folder.glob("*.tflite")})
 
 
 def demo_found(batches: Sequence[Tensor]) -> Found:
@@ -101,8 +101,8 @@ def json_found(text: str, pictures: int) -> Found:
 
 def file_found(name: str, batches: Sequence[Tensor]) -> Found:
     """name: of a TensorFlow Lite detector in models/detection."""
-    places = [Path(folder) / name for folder in folder_paths.get_folder_paths("detection")]
-    path = next((place for place in places if name in tflite_files() and place.is_file()), None)
+    places = [below(folder, name) for folder in folders_of("detection")]
+    path = next((place for place in places if name in tflite_files() and place is not None and place.is_file()), None)
     if path is None:
         raise FileNotFoundError(
             f"there is no detector file {name!r} in models/detection ({', '.join(tflite_files()) or 'it has none'})."
@@ -115,10 +115,12 @@ def file_found(name: str, batches: Sequence[Tensor]) -> Found:
 
 def in_input_folder(name: str, what: str) -> Path:
     """A file in ComfyUI's input folder, and nowhere else. Raises FileNotFoundError naming `what` was looked for."""
-    folder = Path(folder_paths.get_input_directory()).resolve()
-    path = (folder / name).resolve()
-    if not name or not path.is_relative_to(folder) or not path.is_file():
-        raise FileNotFoundError(f"{name!r} is no file in ComfyUI's input folder ({folder}); put {what} there")
+    folder = folder_paths.get_input_directory()
+    path = below(folder, name)
+    if path is None or not path.is_file():
+        raise FileNotFoundError(f"{name[:200]!r} is no file in ComfyUI's input folder ({folder}); put {what} there")
+    if path.stat().st_size > MOST_BYTES:
+        raise ValueError(f"{name[:200]!r} has more than {MOST_BYTES // 10**6} MB; give a shorter one as {what}")
     return path
 
 

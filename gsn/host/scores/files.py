@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import gzip
-import zlib
+from itertools import islice
 from pathlib import Path
 
 import folder_paths
 
-from ..errors import GsnError
-from ..files import below
+from ..errors import GsnError, named
+from ..files import below, changed_at, some_names, text_of
 
 _ROWS = ("rows.jsonl", "rows.jsonl.gz")  # what a study calls them; the first counts
 _KINDS = (".jsonl", ".json", ".csv", ".gz")
@@ -21,18 +20,13 @@ def scores_text(origin: str, scores: str, file: str) -> str:
     if not file.strip():
         return scores
     path = _path(origin, file)
-    try:
-        with (gzip.open if path.suffix == ".gz" else open)(path, "rt", encoding="utf-8") as file:
-            return file.read()
-    except (UnicodeDecodeError, gzip.BadGzipFile, EOFError, zlib.error):
-        raise GsnError(f"{origin}: {path} is not a text; scores are JSON, JSONL or CSV, perhaps in gzip") from None
+    return named(origin, text_of, path, "table of scores: JSON, JSONL or CSV, perhaps in gzip")
 
 
 def scores_state(file: str) -> float:
     """Changes when the file does."""
-    found = [path for path in _places(file) if path.exists()]
-    inside = [one for path in found for one in (sorted(path.iterdir()) if path.is_dir() else (path,))]
-    return max((one.stat().st_mtime for one in inside), default=0.0) if file.strip() else 0.0
+    found = next((path for path in _places(file) if path.exists()), None)
+    return max(map(changed_at, (found, *_rows_in(found))))
 
 
 def _places(file: str) -> list[Path]:
@@ -41,19 +35,29 @@ def _places(file: str) -> list[Path]:
     return [path for folder in folders if (path := below(folder, file)) is not None]
 
 
+def _rows_in(found: Path | None) -> list[Path]:
+    """Of a study's folder its rows; of another what may be some, two of each kind at most."""
+    if found is None or not found.is_dir():
+        return []
+    own = [found / name for name in _ROWS if (found / name).is_file()][:1]
+    return own or [path for kind in _KINDS for path in islice(found.glob(f"*{kind}"), 2)]
+
+
 def _path(origin: str, file: str) -> Path:
     places = _places(file)
     folders = f"{folder_paths.get_output_directory()} or {folder_paths.get_input_directory()}"
     if not places:
-        raise GsnError(f"{origin}: '{file}' lies outside ComfyUI's output and input folders; copy it to {folders}")
+        raise GsnError(
+            f"{origin}: '{file[:200]}' lies outside ComfyUI's output and input folders, or no file can have that name;"
+            f" copy the file to {folders} and write its name"
+        )
     found = next((path for path in places if path.exists()), None)
     if found is None:
         raise GsnError(f"{origin}: there is no '{file}' in {folders}; name the study's rows file, or its folder")
     if found.is_file():
         return found
-    rows = [path for path in sorted(found.iterdir()) if path.suffix in _KINDS]
-    rows = [found / name for name in _ROWS if (found / name) in rows][:1] or rows
+    rows = _rows_in(found)
     if len(rows) != 1:
-        has = ", ".join(path.name for path in rows) or "none"
+        has = some_names(found, _KINDS)
         raise GsnError(f"{origin}: the folder {found} should have one file of rows, but has: {has}; name the file")
     return rows[0]

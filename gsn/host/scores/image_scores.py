@@ -14,7 +14,7 @@ from ...metrics.caption import BLIP
 from ...metrics.clip_encoder import CLIP
 from ...metrics.image_scores import ImageScores, models_for, score_images
 from ..errors import GsnError, named
-from ..files import below
+from ..files import below, folders_of
 
 FOLDER = "gsn_metrics"  # below models/, and its name in extra_model_paths.yaml
 
@@ -40,8 +40,7 @@ def scores_of(
 
 def _folder(origin: str, name: str) -> Path:
     """The first folder of this name, or where it should be."""
-    registered = folder_paths.folder_names_and_paths.get(FOLDER, ([], set()))[0]
-    roots = [Path(one).resolve() for one in (*registered, Path(folder_paths.models_dir) / FOLDER)]
+    roots = [one.resolve() for one in (*folders_of(FOLDER), Path(folder_paths.models_dir) / FOLDER)]
     for root in roots:
         path = below(root, name)
         if path is None:

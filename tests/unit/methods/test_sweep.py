@@ -2,11 +2,12 @@
 
 import pytest
 
+from gsn.attention.block_ranges import parse_blocks
 from gsn.interventions.guide import Guide
 from gsn.interventions.refine import Refine
 from gsn.methods.preset_file import from_json, to_json
 from gsn.methods.presets import PRESETS, ddpm_sigma
-from gsn.methods.steps import Schedule, Step
+from gsn.methods.steps import Schedule, Step, parse_steps
 from gsn.methods.sweep import at_step, read_seeds, read_variants
 
 DDPM = Schedule((*(ddpm_sigma(i) for i in range(50)), 0.0), lambda percent: 14.6 * (1 - percent), 14.62)
@@ -70,3 +71,14 @@ def test_seeds(text, seeds):
 def test_seeds_that_cannot_be_meant(text, said):
     with pytest.raises(ValueError, match=said):
         read_seeds(text)
+
+
+def test_lists_have_an_end():
+    with pytest.raises(ValueError, match="more than 4096 seeds"):
+        read_seeds(", ".join(f"{n * 4096}-{n * 4096 + 4095}" for n in range(1000)))
+    with pytest.raises(ValueError, match="1001 methods"):
+        read_variants("\n".join(["plain"] * 1001))
+    with pytest.raises(ValueError, match="1001 steps"):
+        parse_steps(",".join(map(str, range(1001))))
+    with pytest.raises(ValueError, match="cannot read block"):
+        parse_blocks("in0-999999999999")

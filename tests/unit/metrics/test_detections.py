@@ -1,6 +1,7 @@
 """The format of detections: what is read back, and what is said of a file that is wrong."""
 
 import json
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -115,3 +116,25 @@ def test_a_classifier_gives_one_detection_for_each_class():
     scores = np.array([[0.25, 0.75], [0.5, 0.0]])
     first, second = from_scores(scores, ["cat", "dog"])
     assert first == (Detection("cat", 0.25, WHOLE), Detection("dog", 0.75, WHOLE)) and second[0].score == 0.5
+
+
+@pytest.mark.parametrize("masks", [[[20_000, 20_000]], 30 * [[4096, 4096]]], ids=["one", "many"])
+def test_masks_that_are_short_to_write_and_huge_to_hold_are_refused_before_they_are_made(masks):
+    """One of 216 characters used to take 382 MB."""
+    found = [
+        {"label": "cat", "score": 0.9, "box": [0, 0, 1, 1], "mask": {"size": size, "counts": [0, size[0] * size[1]]}}
+        for size in masks
+    ]
+    text = json.dumps({"format": "gsn-detections", "version": 1, "detector": "d", "classes": ["cat"],
+                       "images": [{"image": "a.png", "detections": found}]})  # fmt: skip
+    tracemalloc.start()
+    with pytest.raises(ValueError, match="pixels in all"):
+        parse_detections(text)
+    most = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert most < 10**6
+
+
+def test_nesting_without_end_is_no_file_of_detections():
+    with pytest.raises(ValueError, match="nested deeper"):
+        parse_detections(10**5 * "[" + 10**5 * "]")
