@@ -1,8 +1,12 @@
 """gsn-nodes: make every subject of the prompt appear. What ComfyUI imports; no side effects."""
 
-from comfy_api.latest import ComfyExtension
+from .gsn.host.version import check_version
 
-from .nodes import MODULES
+check_version()  # an older ComfyUI fails in some import further down, and says nothing of its age
+
+from comfy_api.latest import ComfyExtension  # noqa: E402
+
+from .nodes import MODULES  # noqa: E402
 
 WEB_DIRECTORY = "./web"
 

@@ -3,8 +3,6 @@
 Checked with comfy/ldm/aura/mmdit.py, `_forward`, of ComfyUI 0.30.0.
 """
 
-import comfy.model_base as known
-
 from .joint import Joint, image_last
 
 
@@ -15,7 +13,7 @@ def _behind_registers(network, queries, keys, text, image):
 
 AURAFLOW = Joint(
     title="AuraFlow",
-    kinds=((known.AuraFlow, "transformer"),),
+    kinds=(("AuraFlow", "transformer"),),
     parts=lambda network: [("double", network.double_layers), ("single", network.single_layers)],
     patch=lambda network: network.patch_size,
     where=_behind_registers,

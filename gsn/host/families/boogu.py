@@ -3,13 +3,11 @@
 A double block's second attention sees the images alone. Checked with comfy/ldm/boogu/model.py of ComfyUI 0.30.0.
 """
 
-import comfy.model_base as known
-
 from .joint import Joint, image_last
 
 BOOGU = Joint(
     title="Boogu",
-    kinds=((known.Boogu, "transformer"),),
+    kinds=(("Boogu", "transformer"),),
     parts=lambda network: [("double", network.double_stream_layers), ("single", network.single_stream_layers)],
     patch=lambda network: network.patch_size,
     where=image_last,

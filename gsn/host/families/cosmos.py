@@ -8,8 +8,6 @@ Checked with comfy/ldm/cosmos/predict2.py and comfy/ldm/anima/model.py, `preproc
 
 from typing import Any
 
-import comfy.model_base as known
-
 from .family import tokens_brought
 from .joint import Joint, cross, cross_first
 
@@ -33,11 +31,11 @@ def _written(entry: dict) -> int:
 
 
 COSMOS = _Cosmos(
-    title="Cosmos-Predict2 (text to image)", kinds=((known.CosmosPredict2, "cosmos"),), parts=_parts, patch=_patch,
+    title="Cosmos-Predict2 (text to image)", kinds=(("CosmosPredict2", "cosmos"),), parts=_parts, patch=_patch,
     where=cross, call=1, kept={"block": 2.2},
 )  # fmt: skip
 ANIMA = Joint(
-    title="Anima", kinds=((known.Anima, "transformer"),), parts=_parts, patch=_patch,
+    title="Anima", kinds=(("Anima", "transformer"),), parts=_parts, patch=_patch,
     where=cross_first, call=1, brought=_written, kept={"block": 2.2},
 )  # fmt: skip
 

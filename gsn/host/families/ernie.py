@@ -3,18 +3,15 @@
 Checked with comfy/ldm/ernie/model.py of ComfyUI 0.30.0.
 """
 
-import comfy.ldm.ernie.model
-import comfy.model_base as known
-
 from .joint import Joint, image_first
 
 ERNIE_IMAGE = Joint(
     title="ERNIE-Image",
-    kinds=((known.ErnieImage, "transformer"),),
+    kinds=(("ErnieImage", "transformer"),),
     parts=lambda network: [("block", network.layers)],
     patch=lambda network: network.patch_size,
     where=image_first,
-    silent=comfy.ldm.ernie.model,
+    silent="comfy.ldm.ernie.model",
     kept={"block": 2.5},
 )
 

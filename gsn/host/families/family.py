@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from types import ModuleType
-from typing import Any, Protocol
+from typing import Any, ClassVar, Protocol
 
+import comfy.model_base
 from torch import Tensor, nn
 
 from ...attention.logit_edit import LogitEdit
@@ -53,6 +54,11 @@ class Block:
             for name, one in self.module.named_modules()
             if "mod" not in name.lower()
         )
+
+
+def is_kind(model: Any, name: str) -> bool:
+    """Whether a model is of ComfyUI's class of this name. A ComfyUI that lacks it has no such model."""
+    return type(model) is getattr(comfy.model_base, name, None)
 
 
 @dataclass
@@ -137,7 +143,10 @@ def own_preset(model: Any) -> str | None:
 
 
 class Family(Protocol):
+    """by_override: its attention is seen through ComfyUI's override, which a function in its place may not ask for."""
+
     title: str
+    by_override: ClassVar[bool]
 
     def preset_name(self, model: Any) -> str | None:
         """Key into MODEL_PRESETS, or None where the model is not of this family."""

@@ -7,8 +7,6 @@ with comfy/ldm/flux/model.py and layers.py, comfy/ldm/chroma/model.py of ComfyUI
 
 from typing import Any
 
-import comfy.model_base as known
-
 from .joint import Joint
 
 
@@ -31,14 +29,14 @@ def _behind_filling(network: Any, queries: int, keys: int, text: int, image: int
 
 FLUX = Joint(
     title="Flux.1, Chroma, LongCat-Image",
-    kinds=((known.Flux, "flux"), (known.Chroma, "flux"), (known.ChromaRadiance, "flux"), (known.LongCatImage, "flux")),
+    kinds=(("Flux", "flux"), ("Chroma", "flux"), ("ChromaRadiance", "flux"), ("LongCatImage", "flux")),
     parts=_parts,
     patch=_patch,
     counts_references=True,
     kept={"double": 1.18, "single": 2.8},
 )
 FLUX2 = Joint(
-    title="Flux.2", kinds=((known.Flux2, "flux"),), parts=_parts, patch=_patch,
+    title="Flux.2", kinds=(("Flux2", "flux"),), parts=_parts, patch=_patch,
     where=_behind_filling, given=_filled_up, counts_references=True,
     kept={"double": 1.22, "single": 2.95},
 )  # fmt: skip

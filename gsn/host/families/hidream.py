@@ -5,13 +5,11 @@ branch that autograd can follow. Checked with comfy/ldm/hidream/model.py of Comf
 `MOEFeedForwardSwiGLU.forward`.
 """
 
-import comfy.model_base as known
-
 from .joint import Joint, image_then_texts
 
 HIDREAM = Joint(
     title="HiDream I1",
-    kinds=((known.HiDream, "transformer"),),
+    kinds=(("HiDream", "transformer"),),
     parts=lambda network: [("double", network.double_stream_blocks), ("single", network.single_stream_blocks)],
     patch=lambda network: network.patch_size,
     where=image_then_texts,

@@ -4,19 +4,16 @@ Two encoders read the prompt. The conditioning's text axis is BERT's; mT5's colu
 model alone, and are not read. Checked with comfy/ldm/hydit/models.py and attn_layers.py of ComfyUI 0.30.0.
 """
 
-import comfy.ldm.hydit.attn_layers
-import comfy.model_base as known
-
 from .joint import Joint, cross_first
 
 HUNYUAN_DIT = Joint(
     title="HunyuanDiT",
-    kinds=((known.HunyuanDiT, "ddpm transformer"),),
+    kinds=(("HunyuanDiT", "ddpm transformer"),),
     parts=lambda network: [("block", network.blocks)],
     patch=lambda network: network.patch_size,
     where=cross_first,
     call=1,
-    silent=comfy.ldm.hydit.attn_layers,
+    silent="comfy.ldm.hydit.attn_layers",
     kept={"block": 1.7},
 )
 

@@ -4,13 +4,11 @@ The token refiner of the text sees text alone and does not count. Checked with c
 `forward_orig`, of ComfyUI 0.30.0.
 """
 
-import comfy.model_base as known
-
 from .joint import Joint, image_last
 
 HUNYUAN_IMAGE = Joint(
     title="HunyuanImage 2.1",
-    kinds=((known.HunyuanImage21, "transformer"),),
+    kinds=(("HunyuanImage21", "transformer"),),
     parts=lambda network: [("double", network.double_blocks), ("single", network.single_blocks)],
     patch=lambda network: network.patch_size[-1],
     where=image_last,

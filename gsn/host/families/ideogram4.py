@@ -3,13 +3,11 @@
 Checked with comfy/ldm/ideogram4/model.py, `_run_conditional`, of ComfyUI 0.30.0.
 """
 
-import comfy.model_base as known
-
 from .joint import Joint
 
 IDEOGRAM4 = Joint(
     title="Ideogram 4",
-    kinds=((known.Ideogram4, "transformer"),),
+    kinds=(("Ideogram4", "transformer"),),
     parts=lambda network: [("block", network.layers)],
     patch=lambda network: 1,
     kept={"block": 3.1},

@@ -7,11 +7,11 @@ that is running.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import partial
-from types import ModuleType
-from typing import Any
+from typing import Any, ClassVar
 
 from comfy.patcher_extension import WrappersMP, add_wrapper_with_key
 from torch import Tensor, nn
@@ -26,6 +26,7 @@ from .family import (
     Position,
     Sink,
     TextAttention,
+    is_kind,
     own_preset,
     tokens_brought,
 )
@@ -69,7 +70,7 @@ _APART = (cross, cross_first)  # the image meets itself in an attention call of 
 
 @dataclass(frozen=True, kw_only=True)
 class Joint:
-    """kinds: (model_base class, preset name), the most special first.
+    """kinds: (name of a model_base class, preset name), the most special first.
     parts: the network -> (part name, its blocks in order); patch: latent cells per token and side.
     kept: of each part, numbers that a gradient pass keeps of a block for each that its layers give; see
     lab/benchmarks/kept.py.
@@ -82,7 +83,7 @@ class Joint:
     """
 
     title: str
-    kinds: tuple[tuple[type, str], ...]
+    kinds: tuple[tuple[str, str], ...]
     parts: Callable[[Any], Iterable[tuple[str, Iterable[nn.Module]]]]
     patch: Callable[[Any], int]
     kept: Mapping[str, float]
@@ -90,17 +91,19 @@ class Joint:
     given: Callable[[int], int] = int
     brought: Callable[[dict], int] = tokens_brought
     call: int | None = None
-    silent: ModuleType | None = None
+    silent: str = ""
     counts_references: bool = False
     most: Callable[[Any], int] | None = None
 
+    by_override: ClassVar[bool] = True
+
     def preset_name(self, model: Any) -> str | None:
-        return next((own_preset(model) or name for kind, name in self.kinds if type(model) is kind), None)
+        return next((own_preset(model) or name for kind, name in self.kinds if is_kind(model, kind)), None)
 
     def blocks(self, model: Any) -> tuple[Block, ...]:
-        cells = self.patch(model.diffusion_model) ** 2
+        cells, silent = self.patch(model.diffusion_model) ** 2, sys.modules.get(self.silent)
         return tuple(
-            Block((part, number), module, self.kept[part] / cells, self.silent)
+            Block((part, number), module, self.kept[part] / cells, silent)
             for part, modules in self.parts(model.diffusion_model)
             for number, module in enumerate(modules)
         )

@@ -4,13 +4,11 @@ self-attention.
 Checked with comfy/ldm/kandinsky5/model.py of ComfyUI 0.30.0.
 """
 
-import comfy.model_base as known
-
 from .joint import Joint, cross
 
 KANDINSKY5 = Joint(
     title="Kandinsky 5 Image",
-    kinds=((known.Kandinsky5Image, "transformer"),),
+    kinds=(("Kandinsky5Image", "transformer"),),
     parts=lambda network: [("block", network.visual_transformer_blocks)],
     patch=lambda network: network.patch_size[-1],
     where=cross,

@@ -3,13 +3,11 @@
 Checked with comfy/ldm/krea2/model.py, `_forward`, of ComfyUI 0.30.0.
 """
 
-import comfy.model_base as known
-
 from .joint import Joint
 
 KREA2 = Joint(
     title="Krea 2",
-    kinds=((known.Krea2, "transformer"),),
+    kinds=(("Krea2", "transformer"),),
     parts=lambda network: [("block", network.blocks)],
     patch=lambda network: network.patch,
     kept={"block": 2.6},

@@ -5,13 +5,11 @@ such a run is refused for want of maps. Checked with comfy/ldm/lens/model.py and
 ComfyUI 0.30.0.
 """
 
-import comfy.model_base as known
-
 from .joint import Joint, image_first
 
 LENS = Joint(
     title="Lens",
-    kinds=((known.Lens, "transformer"),),
+    kinds=(("Lens", "transformer"),),
     parts=lambda network: [("block", network.transformer_blocks)],
     patch=lambda network: 1,
     where=image_first,
@@ -19,7 +17,7 @@ LENS = Joint(
 )
 JOYIMAGE = Joint(
     title="JoyImage",
-    kinds=((known.JoyImage, "transformer"),),
+    kinds=(("JoyImage", "transformer"),),
     parts=lambda network: [("block", network.double_blocks)],
     patch=lambda network: network.patch_size[-1],
     where=image_first,

@@ -7,8 +7,6 @@ calls are longer and do not match. Checked with comfy/ldm/lumina/model.py, `patc
 
 from typing import Any
 
-import comfy.model_base as known
-
 from .joint import Joint
 
 
@@ -20,7 +18,7 @@ def _behind_padding(network: Any, queries: int, keys: int, text: int, image: int
 
 LUMINA = Joint(
     title="Lumina 2, Z-Image",
-    kinds=((known.Lumina2, "transformer"), (known.ZImagePixelSpace, "transformer")),
+    kinds=(("Lumina2", "transformer"), ("ZImagePixelSpace", "transformer")),
     parts=lambda network: [("block", network.layers)],
     patch=lambda network: network.patch_size,
     where=_behind_padding,

@@ -3,13 +3,11 @@
 Checked with comfy/ldm/omnigen/omnigen2.py, `forward`, of ComfyUI 0.30.0.
 """
 
-import comfy.model_base as known
-
 from .joint import Joint, image_last
 
 OMNIGEN2 = Joint(
     title="OmniGen 2",
-    kinds=((known.Omnigen2, "transformer"),),
+    kinds=(("Omnigen2", "transformer"),),
     parts=lambda network: [("block", network.layers)],
     patch=lambda network: network.patch_size,
     where=image_last,

@@ -4,19 +4,16 @@ The text's T5 columns are as many as its tokens, without filling. Checked with c
 blocks.py of ComfyUI 0.30.0.
 """
 
-import comfy.ldm.pixart.blocks
-import comfy.model_base as known
-
 from .joint import Joint, cross
 
 PIXART = Joint(
     title="PixArt Alpha, PixArt Sigma",
-    kinds=((known.PixArt, "ddpm transformer"),),
+    kinds=(("PixArt", "ddpm transformer"),),
     parts=lambda network: [("block", network.blocks)],
     patch=lambda network: network.patch_size,
     where=cross,
     call=1,
-    silent=comfy.ldm.pixart.blocks,
+    silent="comfy.ldm.pixart.blocks",
     kept={"block": 1.66},
 )
 

@@ -4,13 +4,11 @@ The blocks behind them work on pixels, without text, and do not count. Checked w
 ComfyUI 0.30.0.
 """
 
-import comfy.model_base as known
-
 from .joint import Joint
 
 PIXELDIT = Joint(
     title="PixelDiT",
-    kinds=((known.PixelDiTT2I, "transformer"),),
+    kinds=(("PixelDiTT2I", "transformer"),),
     parts=lambda network: [("block", network.patch_blocks)],
     patch=lambda network: network.patch_size,
     most=lambda network: network.txt_max_length,

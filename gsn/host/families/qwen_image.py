@@ -4,13 +4,11 @@
 Reference images (Edit) follow the image's tokens. Checked with comfy/ldm/qwen_image/model.py of ComfyUI 0.30.0.
 """
 
-import comfy.model_base as known
-
 from .joint import Joint
 
 QWEN_IMAGE = Joint(
     title="Qwen-Image, Mage-Flow",
-    kinds=((known.QwenImage, "transformer"), (known.MageFlow, "transformer")),
+    kinds=(("QwenImage", "transformer"), ("MageFlow", "transformer")),
     parts=lambda network: [("block", network.transformer_blocks)],
     patch=lambda network: network.patch_size,
     kept={"block": 1.13},

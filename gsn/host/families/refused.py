@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import comfy.model_base as known
+from .family import is_kind
 
 _VIDEO = "it makes video, and this pack works on still pictures"
 _NO_TEXT = "it does not draw from a prompt"
@@ -30,6 +30,6 @@ REASONS: dict[str, tuple[str, ...]] = {
 def refusal(model: object) -> str | None:
     """Why a model of this very class is not carried; None where nothing is known of it."""
     name = type(model).__name__
-    if type(model) is known.CosmosPredict2:
+    if is_kind(model, "CosmosPredict2"):
         return _VIDEO  # its image-to-video form; the other one is a family
     return next((reason for reason, names in REASONS.items() if name in names), None)

@@ -5,13 +5,11 @@ block sees the image alone. Checked with comfy/ldm/modules/
 diffusionmodules/mmdit.py, `_block_mixing`, of ComfyUI 0.30.0.
 """
 
-import comfy.model_base as known
-
 from .joint import Joint
 
 SD3 = Joint(
     title="SD3, SD3.5",
-    kinds=((known.SD3, "sd3"),),
+    kinds=(("SD3", "sd3"),),
     parts=lambda network: [("block", network.joint_blocks)],
     patch=lambda network: network.patch_size,
     call=0,

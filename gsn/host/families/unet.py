@@ -26,6 +26,7 @@ from .family import (
     Position,
     Sink,
     TextAttention,
+    is_kind,
     own_preset,
     tokens_brought,
 )
@@ -36,11 +37,12 @@ _KEPT = 1.25  # see Joint.kept
 
 class Unet:
     title = "SD 1.x, SD 2.x, SDXL and their variants (UNet)"
+    by_override = False
     # SSD-1B, Vega, KOALA, Playground and the inpainting models have no class of their own
-    kinds = (known.BaseModel, known.SD21UNCLIP, known.SDXL, known.SD15_instructpix2pix, known.SDXL_instructpix2pix)
+    kinds = ("BaseModel", "SD21UNCLIP", "SDXL", "SD15_instructpix2pix", "SDXL_instructpix2pix")
 
     def preset_name(self, model: Any) -> str | None:
-        if type(model) not in self.kinds or not isinstance(model.diffusion_model, UNetModel):
+        if not any(is_kind(model, name) for name in self.kinds) or not isinstance(model.diffusion_model, UNetModel):
             return None
         if own := own_preset(model):
             return own

@@ -21,7 +21,7 @@ def kinds(comfy):
 
 def carried(comfy):
     unet, *others = comfy.pack("gsn.host.families").FAMILIES
-    return {kind.__name__ for kind in unet.kinds} | {kind.__name__ for family in others for kind, _ in family.kinds}
+    return {*unet.kinds} | {kind for family in others for kind, _ in family.kinds}
 
 
 def test_no_kind_is_forgotten(comfy):
