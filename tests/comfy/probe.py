@@ -124,7 +124,7 @@ def plain_pass(comfy, toy, run, step):
     from comfy.ldm.modules.attention import attention_pytorch as comfy_attention
 
     rope = comfy.pack("gsn.host.gradient.differentiable")
-    changes = rope._Changes()
+    changes = rope.Changes()
     if toy.silent is not None:
         changes.set(vars(toy.silent), "optimized_attention", partial(watch, None))
     rope._differentiable_rope(changes)

@@ -24,6 +24,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
+from threading import get_ident
 from typing import Any
 
 import comfy.ldm.modules.attention as attention
@@ -48,7 +49,7 @@ def differentiable(model: Any, origin: str) -> Iterator[None]:
     Raises GsnError before anything is changed where a weight format has no known derivative.
     """
     refuse_foreign(model, origin)
-    changes = _Changes()
+    changes = Changes()
     with (
         torch.inference_mode(False),
         torch.enable_grad(),
@@ -56,9 +57,9 @@ def differentiable(model: Any, origin: str) -> Iterator[None]:
         OutOfPlace(),
     ):
         try:
-            changes.set(vars(mm), "in_training", True)
+            changes.set(vars(mm), "in_training", _Here())
             _differentiable_rope(changes)
-            _differentiable_attention(changes)
+            differentiable_attention(changes)
             own = {*model.diffusion_model.modules(), *_submodules(model.model_sampling)}
             for module in own:
                 _prepare(module, changes)
@@ -95,7 +96,7 @@ def _refuse_foreign(module: nn.Module, where: str) -> None:
         )
 
 
-class _Changes:
+class Changes:
     """Entries set in dictionaries and the like, so that they can all be put back."""
 
     def __init__(self) -> None:
@@ -112,11 +113,28 @@ class _Changes:
         self._undo.append(undo)
 
     def undo(self) -> None:
+        """Everything that can be; then the first failure, if there was one, is raised."""
+        failures: list[Exception] = []
         while self._undo:
-            self._undo.pop()()
+            try:
+                self._undo.pop()()
+            except Exception as failure:
+                failures.append(failure)
+        if failures:
+            raise failures[0]
 
 
-def _differentiable_rope(changes: _Changes) -> None:
+class _Here:
+    """True in the thread that made it, and false in the others: for a switch that the whole process reads."""
+
+    def __init__(self) -> None:
+        self._thread = get_ident()
+
+    def __bool__(self) -> bool:
+        return get_ident() == self._thread
+
+
+def _differentiable_rope(changes: Changes) -> None:
     """comfy-kitchen's operators have no derivative; the functions behind them do."""
     kitchen = getattr(comfy.quant_ops, "ck", None)
     plain = getattr(getattr(getattr(kitchen, "backends", None), "eager", None), "rope", None)
@@ -125,7 +143,7 @@ def _differentiable_rope(changes: _Changes) -> None:
             changes.set(vars(kitchen), name, partial(_with_own_weights, getattr(plain, name)))
 
 
-def _differentiable_attention(changes: _Changes) -> None:
+def differentiable_attention(changes: Changes) -> None:
     """Packs import ComfyUI's attention function by value, so it is what the function calls that is exchanged."""
     plain = attention.attention_pytorch.__wrapped__
     for function in {f for f in vars(attention).values() if hasattr(f, "__wrapped__")}:
@@ -135,11 +153,12 @@ def _differentiable_attention(changes: _Changes) -> None:
                 cell.cell_contents = plain
 
 
-def _prepare_when_called(known: set[nn.Module], changes: _Changes, origin: str) -> Any:
-    """Modules that patches bring along are not part of the model; they are found when they run."""
+def _prepare_when_called(known: set[nn.Module], changes: Changes, origin: str) -> Any:
+    """Modules that patches bring along are not part of the model; they are found when they run, in this thread."""
+    here = _Here()
 
     def hook(module: nn.Module, args: Any) -> None:
-        if torch.is_grad_enabled() and module not in known:
+        if here and torch.is_grad_enabled() and module not in known:
             known.add(module)
             _refuse_foreign(module, f"{origin}: a layer of a patch on this model")
             _prepare(module, changes)
@@ -156,7 +175,7 @@ def _submodules(owner: Any) -> tuple[nn.Module, ...]:
     return tuple(owner.modules()) if isinstance(owner, nn.Module) else ()
 
 
-def _prepare(module: nn.Module, changes: _Changes) -> None:
+def _prepare(module: nn.Module, changes: Changes) -> None:
     if _is_linear(module) or isinstance(module, (nn.Conv1d, nn.Conv2d, nn.Conv3d)):
         if isinstance(module, comfy.ops.CastWeightBiasOp):
             return _freeze(module, changes)
@@ -195,7 +214,7 @@ def _casts(module: Any) -> bool:
     return bool(getattr(module, "comfy_cast_weights", False) or has_function)
 
 
-def _freeze(module: Any, changes: _Changes) -> None:
+def _freeze(module: Any, changes: Changes) -> None:
     """Make the module a linear function that remembers only itself."""
     own = module.__dict__
     if _is_quantised(module):

@@ -84,17 +84,22 @@ class FrozenLayer(torch.autograd.Function):
             weight, bias, stream = comfy.ops.cast_bias_weight(
                 module, dtype=gradient.dtype, device=gradient.device, bias_dtype=gradient.dtype, offloadable=True
             )
-            if hasattr(weight, "dequantize") and type(weight) not in (Tensor, nn.Parameter):
-                weight = weight.dequantize()
-            weight = weight.to(gradient.dtype)
-            if ctx.convolution is None:
-                result = _linear_input_gradient(gradient, weight)
-                scale = getattr(module, "pre_quant_scale", None)
-                result = result if scale is None else result * scale.to(result)
-            else:
-                result = ctx.convolution.input_gradient(weight, gradient, ctx.shape)
-            comfy.ops.uncast_bias_weight(module, weight, bias, stream)
+            try:
+                result = _input_gradient(ctx, gradient, weight)
+            finally:  # also before the retry that a lack of memory leads to, which needs the room
+                comfy.ops.uncast_bias_weight(module, weight, bias, stream)
         return alias(result.to(ctx.dtype)), None, None, None, None
+
+
+def _input_gradient(ctx: Any, gradient: Tensor, weight: Tensor) -> Tensor:
+    if hasattr(weight, "dequantize") and type(weight) not in (Tensor, nn.Parameter):
+        weight = weight.dequantize()
+    weight = weight.to(gradient.dtype)
+    if ctx.convolution is not None:
+        return ctx.convolution.input_gradient(weight, gradient, ctx.shape)
+    result = _linear_input_gradient(gradient, weight)
+    scale = getattr(ctx.module, "pre_quant_scale", None)
+    return result if scale is None else result * scale.to(result)
 
 
 def _linear_input_gradient(gradient: Tensor, weight: Tensor) -> Tensor:
@@ -156,9 +161,11 @@ def frozen_norm(module: Any, x: Tensor) -> Tensor:
     weight = bias = None
     if module.weight is not None:
         with torch.inference_mode():
-            weight, bias, stream = comfy.ops.cast_bias_weight(module, x, offloadable=True)
-            weight, bias = weight.clone(), None if bias is None else bias.clone()
-            comfy.ops.uncast_bias_weight(module, weight, bias, stream)
+            fetched, fetched_bias, stream = comfy.ops.cast_bias_weight(module, x, offloadable=True)
+            try:
+                weight, bias = fetched.clone(), None if fetched_bias is None else fetched_bias.clone()
+            finally:
+                comfy.ops.uncast_bias_weight(module, fetched, fetched_bias, stream)
         weight, bias = alias(weight), None if bias is None else alias(bias)
     if isinstance(module, nn.GroupNorm):
         return nn.functional.group_norm(x, module.num_groups, weight, bias, module.eps)

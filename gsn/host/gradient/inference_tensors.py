@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import dis
+import sys
+from types import CodeType, FrameType
 from typing import Any
 
 import torch
@@ -24,11 +27,15 @@ def alias(tensor: Tensor) -> Tensor:
 class OutOfPlace(TorchFunctionMode):
     """`a += b` and its kin rebind `a` to a new tensor of the same values; inference tensors come in as normal ones.
 
-    Python calls `add_` for it, so a model that writes `a.add_(b)` for its effect on `a` would be misled: such
-    lines of ComfyUI's models work on parts (`a[:n].mul_(b)`), which are left in place.
+    Python calls `add_` for it, too; a line that calls `a.add_(b)` itself and throws the result away wants its effect on
+    `a`, and has it. So do lines that work on parts (`a[:n].mul_(b)`).
     """
 
     _INSTEAD = {"add_": torch.add, "sub_": torch.sub, "mul_": torch.mul, "div_": torch.div}
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._for_effect: dict[tuple[CodeType, int], bool] = {}  # by place in the code, which is slow to read
 
     def __torch_function__(self, function: Any, types: Any, args: tuple = (), kwargs: dict | None = None) -> Any:
         name, kwargs = getattr(function, "__name__", ""), kwargs or {}
@@ -37,9 +44,23 @@ class OutOfPlace(TorchFunctionMode):
         args = tuple(_normal(one) for one in args)
         kwargs = {key: _normal(one) for key, one in kwargs.items()}
         instead = self._INSTEAD.get(name)
-        if instead is not None and not _is_part(args[0]):
+        if instead is not None and not _is_part(args[0]) and not self._is_for_effect(sys._getframe(1)):
             return instead(*args, **kwargs).to(args[0].dtype)
         return function(*args, **kwargs)
+
+    def _is_for_effect(self, frame: FrameType) -> bool:
+        place = frame.f_code, frame.f_lasti
+        if place not in self._for_effect:
+            self._for_effect[place] = _for_effect(*place)
+        return self._for_effect[place]
+
+
+def _for_effect(code: CodeType, at: int) -> bool:
+    """Whether the instruction there calls a function whose answer is thrown away, or asked for another method."""
+    following = iter(dis.get_instructions(code))
+    here = next((one for one in following if one.offset == at), None)
+    called = here is not None and here.opname.startswith("CALL")
+    return called and next(following).opname in ("POP_TOP", "LOAD_METHOD", "LOAD_ATTR")
 
 
 def _normal(value: Any) -> Any:

@@ -9,6 +9,7 @@ from torch import Tensor
 from ...methods.presets import refuse_other_models
 from ..attention.layers import check_images
 from ..errors import GsnError, named
+from ..gradient.attention_probe import check_attention
 from ..gradient.differentiable import refuse_foreign
 from .facts import Facts
 
@@ -132,6 +133,12 @@ def gradients_can_go_through_the_weights(facts: Facts) -> None:
             refuse_foreign(facts.model, action.origin)
 
 
+def attention_has_a_gradient(facts: Facts) -> None:
+    asking = [action.origin for action in facts.actions if action.intervention.gradients]
+    if asking:
+        check_attention(facts.model, facts.family.by_override, asking[0])
+
+
 OF_THE_RUN: tuple[Callable[[Facts], None], ...] = (
     texts_are_read_whole,
     the_chosen_encoder_spells_the_subjects,
@@ -140,6 +147,7 @@ OF_THE_RUN: tuple[Callable[[Facts], None], ...] = (
     the_latent_is_of_this_model,
     what_was_merged_is_of_this_kind,
     gradients_can_go_through_the_weights,
+    attention_has_a_gradient,
 )
 
 

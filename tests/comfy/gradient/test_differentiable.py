@@ -1,5 +1,6 @@
 """The differentiable call: same forward, right gradient, nothing left behind."""
 
+import threading
 from contextlib import suppress
 
 import pytest
@@ -226,3 +227,63 @@ def test_each_way_to_a_linear_layers_gradient(comfy, rows):
     got = comfy.pack("gsn.host.gradient.frozen_layers")._linear_input_gradient(direction, weight)
     assert got.is_contiguous()
     assert torch.allclose(got, torch.einsum("bno,oi->bni", direction, weight), atol=1e-5)
+
+
+def test_what_cannot_be_undone_does_not_keep_the_rest_from_it(comfy):
+    changes, place = comfy.pack("gsn.host.gradient.differentiable").Changes(), {"a": 1}
+
+    def fails():
+        raise RuntimeError("gone")
+
+    changes.set(place, "a", 2)
+    changes.later(fails)
+    changes.set(place, "b", 3)
+    with pytest.raises(RuntimeError, match="gone"):
+        changes.undo()
+    assert place == {"a": 1}
+
+
+def test_other_threads_are_left_alone(comfy):
+    """One that trains a module of its own meanwhile is not told that ComfyUI trains, nor is its layer frozen."""
+    import comfy.model_management as mm
+
+    layer, seen = torch.nn.Linear(3, 1), {}
+
+    def elsewhere():
+        layer(torch.ones(2, 3)).sum().backward()
+        seen.update(training=bool(mm.in_training), gradient=layer.weight.grad is not None)
+
+    model = comfy.model("sd_xs")
+    with torch.inference_mode(), comfy.pack("gsn.host.gradient.differentiable").differentiable(model.model, "test"):
+        assert mm.in_training
+        thread = threading.Thread(target=elsewhere)
+        thread.start()
+        thread.join()
+    assert seen == {"training": False, "gradient": True} and mm.in_training is False
+
+
+def test_a_line_that_changes_a_tensor_for_its_effect_has_it(comfy):
+    """And gradients through it are right, as they are where a tensor is bound anew."""
+    mode = comfy.pack("gsn.host.gradient.inference_tensors").OutOfPlace
+
+    def for_its_effect(a, b):
+        a.add_(b)
+        a.mul_(b).sub_(b)
+        torch.Tensor.div_(a, b)
+        return a
+
+    def bound_anew(a, b):
+        a += b
+        a *= b
+        a -= b
+        a = a.div_(b)
+        return a
+
+    start = torch.tensor([1.0, 2.0])
+    for function in (for_its_effect, bound_anew):
+        b = torch.tensor([3.0, 5.0], requires_grad=True)
+        with mode(), torch.enable_grad():
+            found = function(start.clone(), b)
+        wanted = ((start + b) * b - b) / b
+        assert torch.allclose(found, wanted)
+        assert torch.allclose(*(torch.autograd.grad(one.sum(), b)[0] for one in (found, wanted)))

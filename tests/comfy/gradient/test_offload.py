@@ -60,3 +60,41 @@ def test_plain_autograd_would_be_wrong(comfy, monkeypatch, name):
     lent = Probe(comfy, monkeypatch, look)
     comfy.run(zoo.graph(name, [zoo.refine()], ordinary=True, steps=2), ["out"]).check()
     assert float((lent.found[1] - kept.found[1]).norm() / kept.found[1].norm()) > 0.1
+
+
+@pytest.mark.parametrize("fails", [False, True])
+def test_weights_that_a_backward_fetched_are_given_back_though_it_fails(comfy, monkeypatch, fails):
+    """The retry that follows on exhausted memory needs their room."""
+    import comfy.ops as ops
+
+    frozen, out = comfy.pack("gsn.host.gradient.frozen_layers"), []
+    fetch, give_back = ops.cast_bias_weight, ops.uncast_bias_weight
+
+    def fetched(module, *args, **kwargs):
+        out.append(module)
+        return fetch(module, *args, **kwargs)
+
+    def given_back(module, *args):
+        out.remove(module)
+        return give_back(module, *args)
+
+    def failing(*args):
+        raise torch.OutOfMemoryError("simulated")
+
+    monkeypatch.setattr(ops, "cast_bias_weight", fetched)
+    monkeypatch.setattr(ops, "uncast_bias_weight", given_back)
+    if fails:
+        monkeypatch.setattr(frozen, "_linear_input_gradient", failing)
+    layer = ops.manual_cast.Linear(4, 3, dtype=torch.float32)
+    torch.nn.init.ones_(layer.weight)
+    torch.nn.init.zeros_(layer.bias)
+    x = torch.ones(2, 4, requires_grad=True)
+    with torch.inference_mode(False), torch.enable_grad():
+        y = frozen.FrozenLayer.apply(x, layer, layer.forward_comfy_cast_weights, (), {})
+        if fails:
+            with pytest.raises(torch.OutOfMemoryError):
+                y.sum().backward()
+        else:
+            y.sum().backward()
+            assert torch.equal(x.grad, torch.full((2, 4), 3.0))
+    assert not out
