@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import queue
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from copy import copy
 from dataclasses import dataclass
 from functools import partial
-from types import FunctionType, MethodType, ModuleType
+from types import FunctionType, MethodType, ModuleType, SimpleNamespace
 from typing import Any
 
+import comfy.conds
 import comfy.model_patcher
 import comfy.samplers
 import torch
@@ -213,35 +216,57 @@ def unnoticed(model_options: dict, model: Any, device: torch.device) -> Iterator
             rewind()
 
 
-def _remember(value: Any, undo: list[Callable[[], None]], depth: int, seen: set[int]) -> None:
+def _remember(
+    value: Any, undo: list[Callable[[], None]], depth: int, seen: set[int], pack: str | None = None
+) -> None:
     """Note down what a patch holds: entries of containers, variables of closures, attributes of plain objects.
 
-    depth: how many functions or objects inside one another are looked into.
+    depth: how many functions or objects inside one another are looked into. pack: the package that brought the patch,
+    once that is known. What is of another package's making (a server, a logger, a queue), and what holds a lock or a
+    thread, lives on beside the call and is left alone.
     """
     if id(value) in seen:
         return
     seen.add(id(value))
     held: list[Any] = []
     if isinstance(value, (dict, list, set)):
-        undo.append(partial(_refill, value, copy(value)))
+        undo.append(partial(_restore, value, copy(value)))
         held = list(value.values()) if isinstance(value, dict) else list(value)
     elif isinstance(value, tuple):
         held = list(value)
     elif depth == 0 or isinstance(value, (Tensor, nn.Module, ModelPatcher, type, ModuleType)):
         return
     elif isinstance(value, FunctionType):
-        depth -= 1
+        depth, pack = depth - 1, pack or _package(value)
         for cell in value.__closure__ or ():
             with suppress(ValueError):  # a variable that has no value yet
                 held.append(cell.cell_contents)
                 undo.append(partial(setattr, cell, "cell_contents", held[-1]))
     elif isinstance(value, (MethodType, partial)):
         held = [value.__self__] if isinstance(value, MethodType) else [value.func, *value.args]
-    elif hasattr(value, "__dict__"):
-        depth -= 1
+    elif hasattr(value, "__dict__") and _is_of(type(value), pack) and not _lives_in_threads(value):
+        depth, pack = depth - 1, pack or _package(type(value))
         held = [vars(value)]
     for one in held:
-        _remember(one, undo, depth, seen)
+        _remember(one, undo, depth, seen, pack)
+
+
+def _package(made: Any) -> str:
+    return str(made.__module__).partition(".")[0]
+
+
+def _is_of(kind: type, pack: str | None) -> bool:
+    return pack is None or kind is SimpleNamespace or _package(kind) == pack
+
+
+def _lives_in_threads(value: Any) -> bool:
+    return any(isinstance(one, _OF_THREADS) for one in vars(value).values())
+
+
+_OF_THREADS = (
+    type(threading.Lock()), type(threading.RLock()), threading.Thread, threading.Event, threading.Condition,
+    threading.Semaphore, queue.SimpleQueue, queue.Queue,
+)  # fmt: skip
 
 
 def _remember_added(network: nn.Module, undo: list[Callable[[], None]], seen: set[int]) -> None:
@@ -259,12 +284,23 @@ def _remember_added(network: nn.Module, undo: list[Callable[[], None]], seen: se
         _remember(value, undo, 1, seen)
 
 
-def _refill(container: Any, before: Any) -> None:
+def _restore(container: Any, before: Any) -> None:
+    """Only what is different is touched, and the container is never empty meanwhile: another thread may look at it."""
     if isinstance(container, list):
-        container[:] = before
-    else:
-        container.clear()
+        if len(container) != len(before) or any(a is not b for a, b in zip(container, before, strict=False)):
+            container[:] = before
+    elif isinstance(container, set):
+        container.difference_update(container - before)
         container.update(before)
+    else:
+        for key in container.keys() - before.keys():
+            container.pop(key, None)
+        for key, value in before.items():
+            if container.get(key, _GONE) is not value:
+                container[key] = value
+
+
+_GONE = object()
 
 
 def detached(entry: dict) -> dict:
@@ -305,30 +341,39 @@ def _own_control(control: Any, rows: slice | None = None, batch: int = 1) -> Any
         own.control_input = None
     for name in ("cond_hint_original", "cond_hint") if rows is not None else ():
         hint = getattr(own, name, None)
-        if isinstance(hint, Tensor) and hint.shape[0] > 1:
-            setattr(own, name, hint[:batch][rows])
+        if isinstance(hint, Tensor):
+            setattr(own, name, _rows(hint[:batch], rows))
     if getattr(own, "previous_controlnet", None) is not None:
         own.previous_controlnet = _own_control(own.previous_controlnet, rows, batch)
     return own
 
 
 def _rows(tensor: Tensor, rows: slice) -> Tensor:
-    """The images `rows` of a tensor that has one entry per image, or one for all."""
-    return tensor if tensor is None or tensor.shape[0] == 1 else tensor[rows]
+    """The images `rows` of a tensor that has one entry per image, or fewer, which ComfyUI gives to them in turn."""
+    if tensor is None or tensor.shape[0] == 1:
+        return tensor
+    if rows.stop <= tensor.shape[0]:
+        return tensor[rows]
+    return tensor[[row % tensor.shape[0] for row in range(rows.start, rows.stop)]]
 
 
 def _rows_of_entry(entry: dict, rows: slice, batch: int) -> dict:
-    """The entry for some images of the batch: ComfyUI would repeat the first image's conditioning."""
+    """The entry for some images of the batch: ComfyUI would take the first images' conditioning for them."""
     if rows == slice(0, batch):
         return entry
-    conds = {}
-    for name, cond in entry["model_conds"].items():
-        tensor = getattr(cond, "cond", None)
-        per_image = isinstance(tensor, Tensor) and tensor.shape[0] == batch > 1
-        conds[name] = cond._copy_with(tensor[rows]) if per_image else cond
+    conds = {name: _rows_of_cond(cond, rows) for name, cond in entry["model_conds"].items()}
     cut = {**entry, "model_conds": conds}
     if isinstance(entry.get("mask"), Tensor):
         cut["mask"] = _rows(entry["mask"], rows)
     if entry.get("control") is not None:
         cut["control"] = entry["control"].of_images(rows, batch)
     return cut
+
+
+def _rows_of_cond(cond: Any, rows: slice) -> Any:
+    """cond: one of ComfyUI's `comfy.conds`; what they repeat to the batch is a tensor, or a list of them."""
+    if isinstance(cond, comfy.conds.CONDList):
+        return cond._copy_with([_rows(one, rows) for one in cond.cond])
+    if isinstance(cond, comfy.conds.CONDRegular) and not isinstance(cond, comfy.conds.CONDConstant):
+        return cond._copy_with(_rows(cond.cond, rows))
+    return cond
