@@ -7,7 +7,7 @@ step).
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -51,9 +51,8 @@ def rehearse(
     plain = rehearsed(0, last)
     if plain is None or any(plain.opens.get(i) is None for i in wanted):
         return Rehearsal(False, {})
-    for i in wanted:
-        if abs(plain.levels[plain.opens[i]] - float(sigmas[i])) > 1e-4 * max(1.0, float(sigmas[i])):
-            return Rehearsal(False, {})  # it walks its own schedule
+    if not all(_near(plain.level(i), float(sigmas[i])) for i in wanted):
+        return Rehearsal(False, {})  # it walks its own schedule
     # A sampler may call the model on something else than its state (uni_pc, sa_solver), so proof is asked for: shifting
     # x at the call must reach the next step's input if, and only if, starting from the shifted x does. One step goes
     # before it, as correctors look back; the last step ends on the model's answer whatever its state was.
@@ -98,6 +97,18 @@ class _Calls:
     opens: dict[int, int | None]  # step -> call number
     levels: list[float]  # sigma of each call
     inputs: list[Tensor]  # what each call got, copied
+    told: dict[int, float] = field(default_factory=dict)  # step -> sigma of the state, where the sampler tells it
+
+    def level(self, step: int) -> float:
+        """At which a step's state is. What stands between a sampler and the model may tell the model another one, for
+        finer detail (Detail Daemon, Lying Sigma)."""
+        call = self.opens[step]
+        assert call is not None, "asked of steps that were found"
+        return self.told.get(step, self.levels[call])
+
+
+def _near(one: float, other: float) -> bool:
+    return abs(one - other) <= 1e-4 * max(1.0, other)
 
 
 def _post_cfg(extra_args: dict) -> list[Callable]:
@@ -132,6 +143,9 @@ def _rehearse(function, model_k, x, sigmas, extra_args, options, shift_at, answe
         alone = state["i"] == 0 or len(tensors) == first_of_step + 1
         seen.opens[state["i"]] = same[0] if same else (first_of_step if alone else None)
         first_of_step = len(tensors)
+        level = state.get("sigma")
+        if level is not None and _near(float(state.get("sigma_hat", level)), float(level)):  # no noise came on top
+            seen.told[state["i"]] = float(level)
 
     devices = [x.device] if x.device.type == "cuda" else []
     with torch.random.fork_rng(devices=devices):
