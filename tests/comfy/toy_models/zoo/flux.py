@@ -1,8 +1,8 @@
 """Flux.1 dev (guidance embedding) and schnell (none), LongCat-Image, Chroma and Flux.2."""
 
-import comfy.supported_models as known
 import torch
 
+from . import known
 from .toy import Toy
 
 FLUX = {

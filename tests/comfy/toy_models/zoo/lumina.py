@@ -1,7 +1,7 @@
 """Lumina 2 (grouped queries) and Z-Image (padded text and image)."""
 
-import comfy.supported_models as known
 
+from . import known
 from .toy import Toy
 
 _LUMINA = {

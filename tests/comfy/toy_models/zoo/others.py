@@ -7,9 +7,9 @@ import comfy.ldm.ernie.model
 import comfy.ldm.hunyuan_video.model
 import comfy.ldm.hydit.attn_layers
 import comfy.ldm.pixart.blocks
-import comfy.supported_models as known
 import torch
 
+from . import known
 from .toy import Toy
 
 

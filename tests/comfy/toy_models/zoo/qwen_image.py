@@ -1,7 +1,7 @@
 """Qwen-Image and Mage-Flow."""
 
-import comfy.supported_models as known
 
+from . import known
 from .toy import Toy
 
 _QWEN_IMAGE = {

@@ -1,8 +1,8 @@
 """SD3-medium, SD3.5-medium (a second, image-only attention in its first block) and SD3.5-large."""
 
-import comfy.supported_models as known
 import torch
 
+from . import known
 from .toy import Toy
 
 _MMDIT = {

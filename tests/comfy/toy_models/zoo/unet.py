@@ -5,9 +5,9 @@ sizes and the up path's skip shapes are the real ones.
 """
 
 import comfy.clip_vision
-import comfy.supported_models as known
 import torch
 
+from . import known
 from .toy import Toy
 
 WIDTH = 64  # of a text encoder
