@@ -216,9 +216,7 @@ def unnoticed(model_options: dict, model: Any, device: torch.device) -> Iterator
             rewind()
 
 
-def _remember(
-    value: Any, undo: list[Callable[[], None]], depth: int, seen: set[int], pack: str | None = None
-) -> None:
+def _remember(value: Any, undo: list[Callable[[], None]], depth: int, seen: set[int], pack: str | None = None) -> None:
     """Note down what a patch holds: entries of containers, variables of closures, attributes of plain objects.
 
     depth: how many functions or objects inside one another are looked into. pack: the package that brought the patch,

@@ -171,9 +171,7 @@ class Family(Protocol):
         meets itself, with the layer's key and before its text.
         """
 
-    def edit(
-        self, model: Any, options: dict, images: tuple[EditedImages, ...], position: Position, shape: Any
-    ) -> None:
+    def edit(self, model: Any, options: dict, images: tuple[EditedImages, ...], position: Position, shape: Any) -> None:
         """Make every call of `layers` compute with edited logits, by one model call's own transformer_options.
 
         shape: of the latent that the call is given. What other packs put in the same place is called in its turn.

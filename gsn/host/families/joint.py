@@ -141,9 +141,7 @@ class Joint:
             WrappersMP.APPLY_MODEL, "gsn_capture", wrapper, model_options.setdefault("transformer_options", {})
         )
 
-    def edit(
-        self, model: Any, options: dict, images: tuple[EditedImages, ...], position: Position, shape: Any
-    ) -> None:
+    def edit(self, model: Any, options: dict, images: tuple[EditedImages, ...], position: Position, shape: Any) -> None:
         patch = self.patch(model.diffusion_model)
         grid = (-(-shape[-2] // patch), -(-shape[-1] // patch))
         before = options.get("optimized_attention_override")

@@ -87,9 +87,7 @@ class Unet:
             WrappersMP.APPLY_MODEL, "gsn_capture", wrapper, model_options.setdefault("transformer_options", {})
         )
 
-    def edit(
-        self, model: Any, options: dict, images: tuple[EditedImages, ...], position: Position, shape: Any
-    ) -> None:
+    def edit(self, model: Any, options: dict, images: tuple[EditedImages, ...], position: Position, shape: Any) -> None:
         replacements = dict(options.get("patches_replace", {}))
         replacements["attn2"] = _EditedBlocks(replacements.get("attn2", {}), images)
         options["patches_replace"] = replacements

@@ -37,6 +37,7 @@ from .timetable import edited_ranges, timetable, told
 
 log = logging.getLogger("gsn-nodes")
 
+
 def prepare(plan: Plan, sampler: Any, guider: Any, sigmas: Tensor, noise: Tensor, trace: Trace) -> Run | None:
     """The run, ready to be sampled; None where the plan turns out to have nothing to do (the trace says why)."""
     facts = Facts(plan, plan.live_actions(), sampler, guider, sigmas, noise)
@@ -165,9 +166,7 @@ class Run:
         memory.release()
         raise memory.out_of_memory(action.origin, tuple(opened[1].x.shape))
 
-    def act(
-        self, action: Action, info: StepInfo, step: OpenedStep, denoised: Tensor | None, noise_seed: int
-    ) -> Tensor:
+    def act(self, action: Action, info: StepInfo, step: OpenedStep, denoised: Tensor | None, noise_seed: int) -> Tensor:
         """The change of x, [B, C, h, w]. noise_seed: of its own fresh noise."""
         reading = replace(self.reading, processing=_processing(self.facts, action.maps))
         strategy = self._strategy(action, step)

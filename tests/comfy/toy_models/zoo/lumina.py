@@ -1,6 +1,5 @@
 """Lumina 2 (grouped queries) and Z-Image (padded text and image)."""
 
-
 from . import known
 from .toy import Toy
 

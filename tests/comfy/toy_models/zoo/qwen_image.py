@@ -1,6 +1,5 @@
 """Qwen-Image and Mage-Flow."""
 
-
 from . import known
 from .toy import Toy
 
