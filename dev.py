@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""One command for everything: python dev.py demo | test | serve | bench | study | train.
+"""One command for everything: python dev.py demo | test | serve | bench | study | support | train.
 
 Needs nothing but Python 3.10 or newer. The first run makes .venv/ and .comfyui/ beside this file; later runs
 reuse them. Results go to stdout, everything else to stderr.

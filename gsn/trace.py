@@ -25,9 +25,6 @@ class StepInfo:
         return f"step {self.index} (sigma {self.sigma:.4g}, {100 * self.percent:.0f} %)"
 
 
-LOOPS = ("refine", "init_noise", "distribution")  # actions of many iterations at one step
-
-
 @dataclass(frozen=True)
 class Record:
     """One evaluation of the loss. Every per-image list has one entry per image of the batch."""
@@ -40,6 +37,7 @@ class Record:
     maxima: list[list[float]]  # [B][S] the largest value of each subject's map
     update_rms: list[float]  # [B] rms of (z - z0), in VP scale, after this iteration's update
     seconds: float  # since the action began
+    loops: bool = False  # the action has many iterations at one step
 
 
 @dataclass(frozen=True)
@@ -51,6 +49,7 @@ class KeptMaps:
     iteration: int
     moment: str  # "before" | "after" the action's updates, "seen" for maps of ordinary sampling
     maps: Tensor  # [B, S, h, w] float32
+    loops: bool = False  # as in Record
 
 
 @dataclass(frozen=True)
@@ -102,7 +101,7 @@ class Trace:
         ]  # fmt: skip
         content = {
             "labels": list(self.labels), "prompt": self.prompt, "batch": self.batch,
-            "records": [asdict(r) for r in self.records], "stops": [asdict(s) for s in self.stops],
+            "records": [_said(r) for r in self.records], "stops": [asdict(s) for s in self.stops],
             "kept": kept, "blocks": [asdict(b) for b in self.blocks], "plan": list(self.plan),
             "notes": list(self.notes),
         }  # fmt: skip
@@ -111,6 +110,11 @@ class Trace:
     def to_loss_map(self) -> dict[str, list[float]]:
         """ComfyUI's `LOSS_MAP`: the loss per evaluation, averaged over the batch."""
         return {"loss": [sum(r.loss) / len(r.loss) for r in self.records if r.loss]}
+
+
+def _said(record: Record) -> dict:
+    """How to draw it is not part of what happened."""
+    return {name: value for name, value in asdict(record).items() if name != "loops"}
 
 
 @dataclass

@@ -56,8 +56,8 @@ class GSNBlockProbe(io.ComfyNode):
         at = named("GSNBlockProbe", parse_steps, at_steps) or (Step(),)
         trace = probe_blocks(**ksampler, at=at)
         scores = ranking(trace.blocks)
-        sheet = block_ranking(scores, keep, f"{', '.join(trace.labels)} in: {trace.prompt}")
-        return io.NodeOutput(sheet, block_text(scores[:keep]), table(scores), ui=ui.PreviewImage(sheet, cls=cls))
+        chart = block_ranking(scores, keep, f"{', '.join(trace.labels)} in: {trace.prompt}")
+        return io.NodeOutput(chart, block_text(scores[:keep]), table(scores), ui=ui.PreviewImage(chart, cls=cls))
 
 
 NODES = [GSNBlockProbe]

@@ -9,7 +9,7 @@ from comfy_api.latest import io
 from ..gsn.host.sampling.ksampler import SAMPLERS, SCHEDULERS
 from ..gsn.methods.presets import PRESETS
 from ..gsn.methods.steps import UNITS
-from .sockets import Loss, Trace
+from .sockets import Case, Loss, Trace
 
 FOLDED: dict[str, Any] = {"advanced": True, "optional": True}  # below "show advanced inputs", and left out of a prompt
 
@@ -151,3 +151,7 @@ def decoded_picture_input(name: str, use: str):
 
 def prompt_input(tooltip: str):
     return io.String.Input("prompt", multiline=True, default="", tooltip=tooltip)
+
+
+def case_input(tooltip: str):
+    return Case.Input("case", optional=True, tooltip=tooltip)

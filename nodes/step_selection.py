@@ -109,8 +109,8 @@ class GSNStepSelection(io.ComfyNode):
         text = to_json(made)
         saved = save_preset(_NODE, save_as, text)
         said = "\n".join(filter(None, [report(selection), f"preset: {name}, refined at {step}", saved]))
-        sheet = selection_plot(selection)
-        return io.NodeOutput(sheet, step.value, said, text, ui=ui.PreviewImage(sheet, cls=cls))
+        plot = selection_plot(selection)
+        return io.NodeOutput(plot, step.value, said, text, ui=ui.PreviewImage(plot, cls=cls))
 
 
 NODES = [GSNStepSelection]

@@ -8,7 +8,7 @@ from typing_extensions import override
 from ..gsn.host.preset_files import file_state, swept
 from ..gsn.host.sampling.attach import with_plan
 from ..gsn.methods.presets import plan_of
-from .inputs import model_input
+from .inputs import case_input, model_input
 from .sockets import CATEGORY, Case, Trace
 
 
@@ -40,11 +40,7 @@ class GSNSweep(io.ComfyNode):
                     tooltip="Prompts, such as those of GSNPromptSet: every method then runs with every prompt. Connect"
                     " the output of the same name to what encodes them.",
                 ),
-                Case.Input(
-                    "case",
-                    optional=True,
-                    tooltip="The cases of GSNPromptSet, which go with the prompts: for GSNTIAMScore.",
-                ),
+                case_input("The cases of GSNPromptSet, which go with the prompts: for GSNTIAMScore."),
             ],
             outputs=[
                 io.Model.Output(is_output_list=True),

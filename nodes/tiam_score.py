@@ -11,8 +11,8 @@ from ..gsn.host.scores.tiam import score_pictures
 from ..gsn.metrics.tiam_report import as_json, as_text
 from ..gsn.pictures.tiam import bars, verdicts
 from ..gsn.text.prompt_sets import marked_case
-from .inputs import prompt_input
-from .sockets import CATEGORY, Case
+from .inputs import case_input, prompt_input
+from .sockets import CATEGORY
 
 
 def _threshold_input(usual: float, more: str = ""):
@@ -73,11 +73,7 @@ class GSNTIAMScore(io.ComfyNode):
                     tooltip="Where the detections come from. The COCO detector comes with the pack and needs ONNX"
                     " Runtime installed; the demo detector only knows pictures of the demo models.",
                 ),
-                Case.Input(
-                    "case",
-                    optional=True,
-                    tooltip="From GSNPromptSet, instead of the prompt: with the classes and colours of your own list.",
-                ),
+                case_input("From GSNPromptSet, instead of the prompt: with the classes and colours of your own list."),
                 io.String.Input(
                     "label",
                     optional=True,
@@ -118,10 +114,10 @@ class GSNTIAMScore(io.ComfyNode):
         except (ValueError, OSError, ImportError) as error:
             raise GsnError(f"GSNTIAMScore: {error}") from None
         main, about = scored.summaries[0], (scored.name, scored.note)
-        sheet = verdicts(scored.seen, main.threshold)
+        pictures = verdicts(scored.seen, main.threshold)
         report, data = as_text(scored.summaries, *about), as_json(scored.summaries, scored.rows, *about)
         chart = bars(main, f"{len(scored.seen)} pictures, detector: {scored.name}, threshold {main.threshold:g}")
-        return io.NodeOutput(main.tiam, report, data, sheet, chart, ui=ui.PreviewImage(sheet, cls=cls))
+        return io.NodeOutput(main.tiam, report, data, pictures, chart, ui=ui.PreviewImage(pictures, cls=cls))
 
 
 NODES = [GSNTIAMScore]

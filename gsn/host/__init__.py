@@ -1,1 +1,1 @@
-"""The only room that imports ComfyUI. Inside it: scores, sampling, attention, gradient, families."""
+"""The only room that knows ComfyUI's insides. Inside it: scores, sampling, attention, gradient, families."""

@@ -145,6 +145,7 @@ class Context:
     release: Callable[[], None] = lambda: None
     keep_maps: bool = True
     one_by_one: bool = False
+    loops: bool = False  # the action's, for its records
     spared: bool = False  # memory ran out before, and was released
     began: float = field(default_factory=time.perf_counter)
 
@@ -230,6 +231,7 @@ class Context:
                 maxima=value.maps.flatten(2).amax(-1).tolist(),
                 update_rms=rms.tolist(),
                 seconds=time.perf_counter() - self.began,
+                loops=self.loops,
             )
         )
 
@@ -237,7 +239,7 @@ class Context:
         """Store maps [B, S, h, w] for drawing, on the CPU."""
         if self.keep_maps:
             kept = maps.detach().float().cpu()
-            self.trace.kept.append(KeptMaps(action, self.step, iteration, moment, kept))
+            self.trace.kept.append(KeptMaps(action, self.step, iteration, moment, kept, self.loops))
 
     def stop(self, action: str, reasons: list[str], iterations: list[int]) -> None:
         self.trace.stops.append(Stop(action, self.step, reasons, iterations))

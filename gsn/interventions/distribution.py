@@ -52,6 +52,7 @@ class Distribution(Intervention):
     phase = Phase.DRAW
     draws_noise = True
     loss_is = "lowered"
+    loops = True
     usual_sigma = "distribution_sigma"
     most = {"iterations": 1000, "samples": 100, "lr": 1e4, "momentum": 1, "block": 64}
 

@@ -6,7 +6,7 @@ z <- z - eta_i dL/dz,   eta_i = size * sqrt(linspace(1, 0.5, T)[i])   or constan
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -28,6 +28,7 @@ class Guide(Intervention):
     phase = Phase.GUIDE
     loss_is = "lowered"
     most = {"size": 1e4}
+    number = "size"
 
     @property
     def gradients(self) -> int:
@@ -41,6 +42,9 @@ class Guide(Intervention):
         if not math.isfinite(self.size) or self.size < 0:
             raise ValueError(f"the step size is {self.size}; give a finite number, 0 (off) or more")
         check_schedule(self.schedule)
+
+    def with_numbers(self, iterations: int, rate: float, size: float) -> Guide:
+        return replace(self, size=size)
 
     def describe(self) -> str:
         return f"guide: one gradient step of size {self.size:g}, {SCHEDULES[self.schedule]}"

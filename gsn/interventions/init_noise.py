@@ -53,6 +53,7 @@ class InitNoise(Intervention):
     phase = Phase.BEGIN
     draws_noise = True
     loss_is = "lowered"
+    loops = True
     most = {"rounds": 100, "iterations": 1000, "last_iterations": 1000, "lr": 1e4}
 
     @property

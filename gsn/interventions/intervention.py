@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from enum import IntEnum
 from types import ModuleType
 from typing import TYPE_CHECKING, ClassVar
@@ -49,11 +49,14 @@ class Intervention:
 
     name: as the trace and preset files call it. phase: see `Phase`.
     reads_maps: it has `apply`. edits: it has `edit`. draws_noise: it takes fresh noise from its context.
+    loops: it takes many iterations at its step, and is drawn by them.
     changes: the picture; False where it only looks, and so has no place in a preset.
     loss_is: what it does with its objective, in a word; "" where it has no use for one.
-    usual_sigma: the field of `ModelPreset` with the noise level at which it acts where a person leaves that open; at a
-    range of steps it is `guide_sigmas`.
-    most: of its numbers the size above which one is a slip of the pen.
+    usual_sigma: the field of `ModelPreset` (methods/model_presets.py) with the noise level at which it acts where a
+    person leaves that open; at a range of steps it is `guide_sigmas`.
+    most: of each number among its fields the size above which it is a slip of the pen. A field called `stop` holds
+    levels, and preset files write it as an object.
+    number: which of the numbers of GSNKSampler, "iterations" or "size", takes it out of a method at 0.
     evaluations: units it announces to the progress bar; gradients: how many gradients it takes, at most.
     levels: an image is done once it is at or below all of them.
     idle: it would do nothing, so that nothing needs to be opened for it.
@@ -65,10 +68,12 @@ class Intervention:
     reads_maps: ClassVar[bool] = True
     edits: ClassVar[bool] = False
     draws_noise: ClassVar[bool] = False
+    loops: ClassVar[bool] = False
     changes: ClassVar[bool] = True
     loss_is: ClassVar[str] = ""
     usual_sigma: ClassVar[str] = "refine_sigma"
     most: ClassVar[Mapping[str, float]] = {}
+    number: ClassVar[str] = "iterations"
 
     @property
     def evaluations(self) -> int:
@@ -90,6 +95,10 @@ class Intervention:
     def needs_subjects(self) -> bool:
         return True
 
+    def with_numbers(self, iterations: int, rate: float, size: float) -> Intervention:
+        """With a person's numbers in the place of its own, where a method leaves them to the person."""
+        return self
+
     def needs(self, objective: Objective) -> frozenset[str]:
         """Which maps beyond the subjects' own: see `AttentionMaps`."""
         return objective.needs
@@ -104,7 +113,7 @@ class Intervention:
         """
 
     def warnings(self, opening: Opening) -> list[str]:
-        """What a person should know before a run that this does not quite suit."""
+        """What a person should know before a run that this does not quite suit; asked of those that read maps."""
         return []
 
     def describe(self) -> str:
@@ -130,4 +139,9 @@ class Intervention:
 def interventions_of(file: ModuleType) -> dict[str, type[Intervention]]:
     """The interventions that a file describes, by name."""
     found = [one for one in vars(file).values() if isinstance(one, type) and issubclass(one, Intervention)]
-    return {one.name: one for one in found if one.__module__ == file.__name__}
+    own = {one.name: one for one in found if one.__module__ == file.__name__}
+    for one in own.values():
+        numbers = {each.name for each in fields(one) if type(each.default) in (int, float)}  # type: ignore[arg-type]
+        if numbers != set(one.most):
+            raise TypeError(f"'{one.name}' has the numbers {sorted(numbers)}, and a `most` of {sorted(one.most)}")
+    return own

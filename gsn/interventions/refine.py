@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -47,6 +47,7 @@ class Refine(Intervention):
     name = "refine"
     phase = Phase.REFINE
     loss_is = "lowered"
+    loops = True
     most = {"iterations": 1000, "lr": 1e4, "momentum": 1, "patience": 1000}
 
     @property
@@ -82,6 +83,9 @@ class Refine(Intervention):
 
     def check_run(self, objective: Objective, indices: Sequence[int], counts: Sequence[int]) -> None:
         check_levels(self.stop, objective, counts)
+
+    def with_numbers(self, iterations: int, rate: float, size: float) -> Refine:
+        return replace(self, iterations=iterations, lr=rate)
 
     def describe(self) -> str:
         how = "Adam" if self.optimiser == "adam" else "plain gradient"

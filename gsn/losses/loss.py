@@ -42,6 +42,11 @@ class Loss:
     least: Callable[..., float] | None = None
     looks_back: bool = False
 
+    def __post_init__(self) -> None:
+        numbers = {name for name, usual in self.settings().items() if type(usual) in (int, float)}
+        if set(self.explains) != self.settings().keys() or set(self.most) != numbers:
+            raise TypeError(f"loss '{self.name}': each setting wants its `explains`, and each number its `most`")
+
     def __call__(self, *args: Any, **settings: Any) -> Tensor:
         return self.function(*args, **settings)
 

@@ -297,16 +297,14 @@ def _suits(noise: str, family: str, model: ModelPreset) -> bool:
 def with_numbers(preset: Preset, step: Step, iterations: int, rate: float, size: float) -> Preset:
     """The preset with a person's numbers in the moves that take them. No iterations or no step size takes the
     refinements or the guidance out of every preset."""
-    moves = []
+    moves, given = [], {"iterations": iterations, "size": size}
     for move in preset.moves:
-        intervention, (share, haste) = move.intervention, move.by_user or (1.0, 1.0)
-        if (size if isinstance(intervention, Guide) else iterations) == 0:
+        if given[move.intervention.number] == 0:
             continue
-        if move.by_user is not None and isinstance(intervention, Guide):
-            move = replace(move, intervention=replace(intervention, size=size * haste))
-        elif move.by_user is not None and isinstance(intervention, Refine):
-            some = math.ceil(iterations * share)
-            move = replace(move, intervention=replace(intervention, iterations=some, lr=rate * haste), first=step)
+        if move.by_user is not None:
+            share, haste = move.by_user
+            changed = move.intervention.with_numbers(math.ceil(iterations * share), rate * haste, size * haste)
+            move = replace(move, intervention=changed, first=step if move.last is None else move.first)
         moves.append(move)
     return replace(preset, moves=tuple(moves))
 

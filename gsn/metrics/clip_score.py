@@ -19,7 +19,3 @@ def clip_scores(encoder: ClipEncoder, images: Tensor, prompts: Sequence[str]) ->
     if len(prompts) not in (1, len(images)):
         raise ValueError(f"{len(images)} pictures have {len(prompts)} prompts; give one for each, or one for all")
     return 100 * (images * encoder.texts(prompts)).sum(-1)
-
-
-def mean_clip_score(scores: Tensor) -> float:
-    return max(float(scores.mean()), 0.0)

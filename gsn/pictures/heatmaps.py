@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..trace import LOOPS, KeptMaps, Trace
+from ..trace import KeptMaps, Trace
 from .canvas import TILE, Canvas, Size, fitted, resized, text_width, wrapped
 from .colours import INK, MUTED, heat
 
@@ -95,7 +95,7 @@ def _choose(labels: list[str], words: str) -> list[int]:
 
 def _pairs(kept: list[KeptMaps]) -> list[KeptMaps]:
     """Before and after of each optimisation; without one, the first and the last moment."""
-    pairs = [k for k in kept if k.moment in ("before", "after") and k.action in LOOPS]
+    pairs = [k for k in kept if k.moment in ("before", "after") and k.loops]
     return pairs or (kept if len(kept) < 2 else [kept[0], kept[-1]])
 
 
@@ -114,9 +114,9 @@ def _caption(moments: list[KeptMaps], film: bool, total: int) -> str:
 
 
 def _name(moment: KeptMaps, film: bool) -> str:
-    if moment.action in LOOPS and not film:
+    if moment.loops and not film:
         return moment.moment
-    return f"step {moment.step.index}" + (f", {moment.moment}" if moment.action in LOOPS else "")
+    return f"step {moment.step.index}" + (f", {moment.moment}" if moment.loops else "")
 
 
 def _tile(image: Tensor | None, maps: Tensor, film: bool) -> Size:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from torch import Tensor
 
-from ..trace import LOOPS, Record, Trace
+from ..trace import Record, Trace
 from .axes import ticks, value_range
 from .canvas import Canvas, text_width, wrapped
 from .colours import INK, LINES, MUTED, NO, PAPER, RULE
@@ -46,8 +46,8 @@ def _runs(records: list[Record]) -> list[list[Record]]:
     runs: list[list[Record]] = []
     places: dict[tuple, int] = {}
     for record in records:
-        key = (record.action, record.step.index if record.action in LOOPS else -1, tuple(record.terms))
-        if key not in places or (record.action in LOOPS and record.iteration == 0):
+        key = (record.action, record.step.index if record.loops else -1, tuple(record.terms))
+        if key not in places or (record.loops and record.iteration == 0):
             places[key] = len(runs)
             runs.append([])
         runs[places[key]].append(record)
@@ -56,12 +56,12 @@ def _runs(records: list[Record]) -> list[list[Record]]:
 
 def _axis(run: list[Record]) -> np.ndarray:
     """[n] the iteration of an optimisation, otherwise the step."""
-    return np.array([r.iteration if r.action in LOOPS else r.step.index for r in run], np.float64)
+    return np.array([r.iteration if r.loops else r.step.index for r in run], np.float64)
 
 
 def _run_title(run: list[Record]) -> str:
     first, last = run[0], run[-1]
-    if first.action in LOOPS:
+    if first.loops:
         return f"{first.action} at {first.step}, {last.iteration} iterations, {last.seconds:.3g} s"
     seconds = sum(r.seconds for r in run)
     where = f"at {first.step}" if len(run) == 1 else f"from {first.step} to {last.step}"
@@ -139,7 +139,7 @@ def _panel(canvas: Canvas, box: tuple, title: str, run: list[Record], lines: lis
         canvas.text(left - em // 2, ty, f"{tick:.4g}", em * 4 // 5, MUTED, anchor="rm")
     for tick in (t for t in ticks(first, last, 8) if t == int(t)):
         canvas.text(place(tick, low)[0], bottom + em // 2, f"{tick:.0f}", em * 4 // 5, MUTED, anchor="ma")
-    unit = "iteration" if run[0].action in LOOPS else "step"
+    unit = "iteration" if run[0].loops else "step"
     canvas.text(right, bottom + em * 7 // 4, unit, em * 4 // 5, MUTED, anchor="ra")
     for _, colour, thick, series in lines:
         points = [place(a, v) if np.isfinite(v) else None for a, v in zip(axis, series, strict=True)]

@@ -1,5 +1,5 @@
 """A study's pictures in the folders that two benchmarks' own programs read. Facts of the layouts: GenEval's README and
-lab/study/evaluate_images.py; T2I-CompBench's BLIPvqa_eval/BLIP_vqa.py, which takes the prompt from the file's name up
+evaluation/evaluate_images.py; T2I-CompBench's BLIPvqa_eval/BLIP_vqa.py, which takes the prompt from the file's name up
 to the first underscore and sorts by the number after the last."""
 
 from __future__ import annotations

@@ -18,6 +18,7 @@ from urllib.error import URLError
 
 import numpy as np
 
+from gsn.interventions import INTERVENTIONS
 from gsn.metrics.detections import from_boxes
 from lab.tools.environment import Environment, accelerator_flags
 from lab.tools.server import Server, ServerError, ServerGone
@@ -216,6 +217,8 @@ def _gradients(outputs: dict, images: int) -> list[int | None]:
     if ACCOUNT not in outputs:
         return [0 if IMAGES in outputs else None] * images
     account = json.loads(outputs[ACCOUNT]["text"][0])
-    guided = sum(one["action"] == "guide" for one in account["records"])
-    loops = [one["iterations"] for one in account["stops"] if one["action"] != "guide"]
+    looping = {name for name, one in INTERVENTIONS.items() if one.loops}
+    guiding = {name for name, one in INTERVENTIONS.items() if one.loss_is == "lowered"} - looping
+    guided = sum(one["action"] in guiding for one in account["records"])
+    loops = [one["iterations"] for one in account["stops"] if one["action"] in looping]
     return [guided + sum(counts[i] for counts in loops) for i in range(images)]

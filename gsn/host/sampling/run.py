@@ -130,7 +130,7 @@ class Run:
         """Tell what a person should know of this run before its first model call."""
         sampling, noise = self.facts.model.model_sampling, self._initial_noise(x.device) is not None
         for index, acting in self.opening.items():
-            for action in (one for one in acting if one.intervention.draws_noise):
+            for action in acting:
                 level = noise_level(sampling, self.facts.sigmas[index].detach())
                 noisy = partial(self._noisy_sampler, x, index, model_k, extra_args)
                 for text in action.intervention.warnings(Opening(level, index == 0, noise, noisy)):
@@ -233,6 +233,7 @@ class Run:
             release=release,
             claim=lambda forward, owners: self.claims.append((forward, owners)),
             one_by_one=strategy.one_by_one,
+            loops=action.intervention.loops,
             level=noise_level(step.model.model_sampling, step.sigma),
             denoised=None if denoised is None else denoised.detach().clone().float(),
             initial_noise=self._initial_noise(step.x.device),

@@ -73,6 +73,6 @@ def _tell(action: Action, indices: tuple[int, ...], facts: Facts, trace: Trace) 
     for said in dict.fromkeys(action.warning(subjects) for subjects, _ in facts.texts):
         if said and (text := f"{action.origin}: {said}") not in trace.notes:  # a preset may have several such moves
             told(trace, text)
-    if action.intervention.gradients or action.intervention.edits:
+    if action.intervention.changes:
         trace.plan.append(f"{action.origin} at {facts.schedule.named(indices)}: {action.describe()}")
         log.info(trace.plan[-1])

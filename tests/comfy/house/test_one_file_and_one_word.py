@@ -37,12 +37,20 @@ class Nudge(Intervention):
 
     name = "nudge"
     phase = Phase.GUIDE
+    loops = True
     most = {"by": 1}
 
     def describe(self):
         return f"nudge: by {self.by:g}"
 
+    def warnings(self, opening):
+        return ["a nudge is not gentle"]
+
     def apply(self, latent, forwards, context):
+        for iteration in range(3):
+            value = context.evaluate(latent, forwards, grad=False)
+            context.keep(self.name, iteration, "before" if iteration == 0 else "after", value.maps)
+            context.record(self.name, iteration, value, None)
         return latent * (1 + self.by)
 '''
 
@@ -85,5 +93,8 @@ def test_an_intervention(extended):
     (extended.base / "input" / "nudge.json").write_text(json.dumps(preset))
     patch = ("GSNPreset", {"preset": "plain", "file": "nudge.json"})
     result = extended.run(graph([patch]), ["out", ("p0", 1), ("p0", 2)]).check()
-    assert "nudge: by 0.5" in result["p0", 2] and "GSNPreset" not in " ".join(result["p0", 1].trace.notes)
+    trace = result["p0", 1].trace
+    assert "nudge: by 0.5" in result["p0", 2] and "nudge: by 0.5" in trace.plan[0]
+    assert trace.notes == ["GSNPreset: a nudge is not gentle"]
+    assert len(trace.records) == 3 and all(one.loops for one in (*trace.records, *trace.kept))  # drawn by iterations
     assert not torch.equal(samples(result), samples(extended.run(graph(), ["out"])))

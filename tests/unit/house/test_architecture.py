@@ -32,7 +32,7 @@ def name(path):
 
 
 def imports(path):
-    """(line, dotted name) of every import. A relative one is resolved, and starts with a slash: /gsn.maps."""
+    """(line, dotted name) of every import. A relative one is resolved, and starts with a slash: /gsn.attention.maps."""
     package = path.relative_to(ROOT).with_suffix("").parts[:-1]
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.Import):

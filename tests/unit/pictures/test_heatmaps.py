@@ -23,14 +23,14 @@ def a_trace(batch=2, labels=("cat", "dog"), grid=(16, 12), iterations=5):
         maps[:, s, 3 + 6 * s, 4] = 0.3
     trace = Trace(labels, "a photo of a cat and a dog", batch)
     trace.kept = [
-        KeptMaps("refine", STEP, 0, "before", maps),
-        KeptMaps("refine", STEP, iterations, "after", 2 * maps),
+        KeptMaps("refine", STEP, 0, "before", maps, loops=True),
+        KeptMaps("refine", STEP, iterations, "after", 2 * maps, loops=True),
     ]
     for i in range(iterations + 1):
         loss = [1 / (i + 1 + b) for b in range(batch)]
         maxima = [[0.3 + 0.05 * i] * len(labels)] * batch
         terms = {"attend_excite": loss, "iou": loss}
-        trace.records.append(Record("refine", STEP, i, loss, terms, maxima, [0.1] * batch, 0.1 * i))
+        trace.records.append(Record("refine", STEP, i, loss, terms, maxima, [0.1] * batch, 0.1 * i, loops=True))
     trace.stops = [Stop("refine", STEP, ["all iterations done"] * batch, [iterations] * batch)]
     return trace
 
@@ -136,8 +136,8 @@ def test_flat_and_broken_maps_are_drawn():
     trace = a_trace(batch=1)
     zero = torch.zeros(1, 2, 4, 4)
     trace.kept = [
-        KeptMaps("refine", STEP, 0, "before", zero),
-        KeptMaps("refine", STEP, 1, "after", zero * math.nan),
+        KeptMaps("refine", STEP, 0, "before", zero, loops=True),
+        KeptMaps("refine", STEP, 1, "after", zero * math.nan, loops=True),
     ]
     assert is_sheet(draw.heatmaps(trace, torch.rand(1, 64, 64, 3)))
 

@@ -1,0 +1,1 @@
+"""Measurements against named peers, and counts; run from this folder, as `dev.py bench` does."""
