@@ -5,7 +5,8 @@ from __future__ import annotations
 from comfy_api.latest import io, ui
 from typing_extensions import override
 
-from ..gsn.host.preset_files import chosen_preset, described, file_state
+from ..gsn.host.files import input_state
+from ..gsn.host.preset_files import chosen_preset, described
 from ..gsn.host.sampling.attach import with_plan
 from ..gsn.methods.preset_file import to_json
 from ..gsn.methods.presets import plan_of
@@ -44,7 +45,7 @@ class GSNPreset(io.ComfyNode):
     @classmethod
     @override
     def fingerprint_inputs(cls, preset, file="", **inputs):
-        return preset, file, file_state(file)
+        return preset, file, input_state(file)
 
     @classmethod
     @override

@@ -6,7 +6,7 @@ from comfy_api.latest import io
 from typing_extensions import override
 
 from ..gsn.host.errors import GsnError
-from ..gsn.host.scores.detectors import state_of
+from ..gsn.host.files import input_state
 from ..gsn.host.scores.prompt_sets import DEMO, OWN, chosen_prompts
 from ..gsn.text.prompt_sets import NAMES, SPLITS
 from .sockets import CATEGORY, Case
@@ -89,7 +89,7 @@ class GSNPromptSet(io.ComfyNode):
     @classmethod
     @override
     def fingerprint_inputs(cls, set, **kwargs):
-        return state_of(set.get("file"))  # runs again when the file has changed
+        return input_state(set.get("file"))  # runs again when the file has changed
 
     @classmethod
     @override

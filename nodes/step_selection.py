@@ -6,7 +6,8 @@ from comfy_api.latest import io, ui
 from typing_extensions import override
 
 from ..gsn.host.errors import named
-from ..gsn.host.preset_files import chosen_preset, file_state, noise_for, save_preset
+from ..gsn.host.files import input_state
+from ..gsn.host.preset_files import chosen_preset, noise_for, save_preset
 from ..gsn.host.sampling.ksampler import usual_schedule
 from ..gsn.host.scores.files import scores_state, scores_text
 from ..gsn.methods.preset_file import to_json
@@ -91,7 +92,7 @@ class GSNStepSelection(io.ComfyNode):
     @classmethod
     @override
     def fingerprint_inputs(cls, file="", preset_file="", **inputs):
-        return scores_state(file), file_state(preset_file)
+        return scores_state(file), input_state(preset_file)
 
     @classmethod
     @override

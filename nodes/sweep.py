@@ -5,7 +5,8 @@ from __future__ import annotations
 from comfy_api.latest import io
 from typing_extensions import override
 
-from ..gsn.host.preset_files import file_state, swept
+from ..gsn.host.files import input_state
+from ..gsn.host.preset_files import swept
 from ..gsn.host.sampling.attach import with_plan
 from ..gsn.methods.presets import plan_of
 from .inputs import case_input, model_input
@@ -61,7 +62,7 @@ class GSNSweep(io.ComfyNode):
     @override
     def fingerprint_inputs(cls, methods, **inputs):
         names = (line.partition("@")[0].strip() for line in methods.splitlines())
-        return methods, [file_state(name) for name in names if name.endswith(".json")]
+        return methods, [input_state(name) for name in names if name.endswith(".json")]
 
     @classmethod
     @override

@@ -6,7 +6,8 @@ from comfy_api.latest import io, ui
 from typing_extensions import override
 
 from ..gsn.host.errors import GsnError
-from ..gsn.host.scores.detectors import NO_FILE, state_of, tflite_files, unusable
+from ..gsn.host.files import input_state
+from ..gsn.host.scores.detectors import NO_FILE, tflite_files, unusable
 from ..gsn.host.scores.tiam import score_pictures
 from ..gsn.metrics.tiam_report import as_json, as_text
 from ..gsn.pictures.tiam import bars, verdicts
@@ -94,7 +95,7 @@ class GSNTIAMScore(io.ComfyNode):
     @classmethod
     @override
     def fingerprint_inputs(cls, detector, **kwargs):
-        return state_of(detector.get("detections"))
+        return input_state(detector.get("detections"))
 
     @classmethod
     @override

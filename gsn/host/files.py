@@ -56,12 +56,18 @@ def text_of(path: Path, what: str) -> str:
         raise ValueError(f"{path.name} is not a text, so it is no {what}") from None
 
 
-def changed_at(path: Path | None) -> float:
-    """Changes when the file does; 0 where there is none."""
+def state_of(path: Path | None) -> tuple[int, int]:
+    """Changes when the file does; zeros where there is none."""
     try:
-        return path.stat().st_mtime if path is not None else 0.0
+        found = path.stat() if path is not None else None
     except OSError:
-        return 0.0
+        found = None
+    return (found.st_mtime_ns, found.st_size) if found is not None else (0, 0)
+
+
+def input_state(name: str | None) -> tuple[int, int]:
+    """The same of the file of this name in the input folder."""
+    return state_of(below(folder_paths.get_input_directory(), name or ""))
 
 
 def some_names(folder: str | Path, endings: tuple[str, ...], most: int = 10) -> str:

@@ -14,7 +14,7 @@ from ..methods.steps import Schedule
 from ..methods.sweep import Variant, read_variants
 from .errors import GsnError, named
 from .families import family_of
-from .files import below, changed_at, some_names, text_of
+from .files import below, some_names, text_of
 
 
 def model_preset(model: Any, origin: str) -> ModelPreset:
@@ -63,11 +63,6 @@ def swept(origin: str, model: Any, text: str) -> list[Variant]:
     if not variants:
         raise GsnError(f"{origin}: no method is listed; write one on each line, for example: plain")
     return variants
-
-
-def file_state(file: str) -> float:
-    """Changes when the file does."""
-    return changed_at(below(folder_paths.get_input_directory(), file))
 
 
 def save_preset(origin: str, file: str, text: str) -> str:

@@ -3,7 +3,7 @@
 import torch
 
 
-def foreign(comfy):
+def foreign(comfy, name="sd3_both"):
     """SD 3 with one layer as a GGUF loader makes them: bytes that are no numbers, and no derivative."""
     import comfy.ops as ops
 
@@ -12,7 +12,7 @@ def foreign(comfy):
             weight = self.weight.view(torch.float32).reshape(self.out_features, self.in_features)
             return torch.nn.functional.linear(x, weight, self.bias)
 
-    model = comfy.toy.build_transformer("sd3_both")
+    model = comfy.toy.build_transformer(name)
     with torch.inference_mode():
         layer = model.model.diffusion_model.joint_blocks[0].x_block.attn.qkv
         layer.__class__ = Linear

@@ -1,5 +1,6 @@
 """API-format prompts that the tests share, and what several ask of them."""
 
+from contextlib import contextmanager
 from functools import partial
 
 import torch
@@ -76,3 +77,19 @@ def interrupt_leaves_nothing(comfy, monkeypatch, patched, plain):
         result = session.run(patched, ["out"])
     assert result.error_type == "interrupted" and len(evaluations) == 3
     assert torch.equal(samples(session.run(plain, ["out"])), wanted)
+
+
+@contextmanager
+def memory_runs_out_once(monkeypatch):
+    """Inside, the first gradient finds no memory. Yields a list that then has an entry."""
+    grad, failed = torch.autograd.grad, []
+
+    def failing(*args, **kwargs):
+        if not failed:
+            failed.append(True)
+            raise torch.OutOfMemoryError("simulated")
+        return grad(*args, **kwargs)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(torch.autograd, "grad", failing)
+        yield failed

@@ -122,12 +122,3 @@ def in_input_folder(name: str, what: str) -> Path:
     if path.stat().st_size > MOST_BYTES:
         raise ValueError(f"{name[:200]!r} has more than {MOST_BYTES // 10**6} MB; give a shorter one as {what}")
     return path
-
-
-def state_of(name: str | None) -> tuple[int, int] | None:
-    """Changes when the file of this name in the input folder does."""
-    try:
-        found = in_input_folder(name or "", "").stat()
-    except OSError:
-        return None
-    return found.st_mtime_ns, found.st_size

@@ -8,7 +8,7 @@ from pathlib import Path
 import folder_paths
 
 from ..errors import GsnError, named
-from ..files import below, changed_at, some_names, text_of
+from ..files import below, some_names, state_of, text_of
 
 _ROWS = ("rows.jsonl", "rows.jsonl.gz")  # what a study calls them; the first counts
 _KINDS = (".jsonl", ".json", ".csv", ".gz")
@@ -23,10 +23,10 @@ def scores_text(origin: str, scores: str, file: str) -> str:
     return named(origin, text_of, path, "table of scores: JSON, JSONL or CSV, perhaps in gzip")
 
 
-def scores_state(file: str) -> float:
+def scores_state(file: str) -> tuple[int, int]:
     """Changes when the file does."""
     found = next((path for path in _places(file) if path.exists()), None)
-    return max(map(changed_at, (found, *_rows_in(found))))
+    return max(map(state_of, (found, *_rows_in(found))))
 
 
 def _places(file: str) -> list[Path]:

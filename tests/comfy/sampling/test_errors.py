@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from .. import zoo_graphs as zoo
+from ..foreign import foreign
 from ..graphs import capture, graph, guide, interrupt_leaves_nothing, refine, samples, sd15_graph
 from ..zoo_names import DIFFERENT
 
@@ -284,20 +285,7 @@ def test_a_merge_that_changes_nothing_or_an_input_layer_alone_is_not_refused(com
 
 def test_weights_of_another_packs_format_are_refused_before_the_first_model_call(comfy, monkeypatch):
     """As a GGUF loader makes them: its own Linear over ComfyUI's, and bytes that are no numbers."""
-    import comfy.ops as ops
-
-    class Linear(ops.manual_cast.Linear):
-        def forward_comfy_cast_weights(self, x):
-            weight = self.weight.view(torch.float32).reshape(self.out_features, self.in_features)
-            return torch.nn.functional.linear(x, weight, self.bias)
-
-    model = comfy.toy.build_transformer("sd3_clip")
-    with torch.inference_mode():
-        layer = model.model.diffusion_model.joint_blocks[0].x_block.attn.qkv
-        layer.__class__ = Linear
-        layer.weight = torch.nn.Parameter(layer.weight.view(torch.uint8), requires_grad=False)
-        layer.comfy_cast_weights = True
-    monkeypatch.setattr(comfy.toy.ToyTransformer, "made", model)
+    monkeypatch.setattr(comfy.toy.ToyTransformer, "made", foreign(comfy, "sd3_clip"))
     assert comfy.run(zoo.graph("sd3_clip"), ["out"]).ok, "without the refinement the model works"
     result = comfy.run(zoo.graph("sd3_clip", [zoo.refine()]), ["out"])
     assert not result.ok and not result.progress

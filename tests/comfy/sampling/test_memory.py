@@ -11,7 +11,7 @@ import torch
 
 from .. import zoo_graphs as zoo
 from ..conftest import COMFYUI, ROOT
-from ..graphs import capture, refine, samples
+from ..graphs import capture, memory_runs_out_once, refine, samples
 from ..graphs import sd15_graph as graph
 
 
@@ -267,7 +267,7 @@ def test_comfyui_is_asked_for_the_room_a_gradient_needs(comfy, monkeypatch):
 
 def test_out_of_memory_turns_recomputation_on(comfy, monkeypatch):
     run = comfy.pack("gsn.host.sampling.run")
-    positions, failed, track_blocks = [], [], run.track_blocks
+    positions, track_blocks = [], run.track_blocks
 
     @contextmanager
     def noted(*args):
@@ -276,15 +276,6 @@ def test_out_of_memory_turns_recomputation_on(comfy, monkeypatch):
             yield position
 
     monkeypatch.setattr(run, "track_blocks", noted)
-    grad = torch.autograd.grad
-
-    def failing(*args, **kwargs):
-        if not failed:
-            failed.append(True)
-            raise torch.OutOfMemoryError("simulated")
-        return grad(*args, **kwargs)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(torch.autograd, "grad", failing)
+    with memory_runs_out_once(monkeypatch):
         comfy.run(graph([refine()]), ["out"]).check()
     assert positions[0].recompute

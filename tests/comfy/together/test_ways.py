@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from ..graphs import refine, samples
+from ..graphs import memory_runs_out_once, refine, samples
 from .chain import OFF, REFINE, checked, graph, positive, prompt
 from .ways import (
     CONDITIONED,
@@ -76,16 +76,7 @@ def test_one_image_at_a_time_each_keeps_its_own_hint(comfy, monkeypatch, way):
     """After memory ran out once: the same refinement, and the hints are as they were for the rest of the run."""
     nodes = way(graph([refine(step=0, iterations=2)]))
     together = samples(comfy.run(nodes, ["out"]))
-    grad, failed = torch.autograd.grad, []
-
-    def failing(*args, **kwargs):
-        if not failed:
-            failed.append(True)
-            raise torch.OutOfMemoryError("simulated")
-        return grad(*args, **kwargs)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(torch.autograd, "grad", failing)
+    with memory_runs_out_once(monkeypatch) as failed:
         alone = samples(comfy.run(nodes, ["out"]))
     assert failed and float((alone - together).norm() / together.norm()) <= 1e-4
 
